@@ -1,0 +1,323 @@
+//! Asks an upper-casing echo server many questions at once and checks every answer.
+//!
+//! ```text
+//! cargo run --release --example echo_server
+//! cargo run --release --example echo_client -- --clients 1000 --messages 100
+//! ```
+//!
+//! Every client is a greenlet with a connection of its own. All of them share one report without a
+//! lock: they take turns on one thread, and a turn ends only where a call waits.
+
+#![expect(clippy::print_stdout, reason = "the summary is what this program is for")]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use clap::builder::RangedI64ValueParser;
+use greenloom::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use hdrhistogram::Histogram;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+/// An answer that takes longer than this is lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Many clients at once; every answer is checked byte for byte.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many clients, all at the same time
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
+    clients: u32,
+    /// How many messages each of them sends, one after the other
+    #[arg(long, value_name = "M", default_value_t = 100, value_parser = at_least_one())]
+    messages: u32,
+    /// How long a message is
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = at_least_one())]
+    size: u32,
+    /// Where the server listens
+    #[arg(default_value = "127.0.0.1:8080")]
+    address: String,
+}
+
+fn at_least_one() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let Args { clients, messages, size, address } = Args::parse();
+    let server = address
+        .to_socket_addrs()
+        .map_err(|error| format!("no such address, {address}: {error}"))?
+        .collect();
+    let load = Load { server, clients, messages, size };
+
+    let bar = progress_bar(load.questions())?;
+    let report = run(&load, &bar);
+    bar.finish_and_clear();
+
+    println!("{clients} clients x {messages} messages x {size} bytes to {address}\n{report}");
+    Ok(if report.is_perfect() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// On standard error, and only where that is a terminal.
+fn progress_bar(length: u64) -> Result<ProgressBar, Box<dyn Error>> {
+    let style = "{wide_bar} {human_pos}/{human_len}  {per_sec}  {eta} left";
+    Ok(ProgressBar::new(length).with_style(ProgressStyle::with_template(style)?))
+}
+
+/// What is asked of the server.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) server: Vec<SocketAddr>,
+    pub(crate) clients: u32,
+    pub(crate) messages: u32,
+    pub(crate) size: u32,
+}
+
+impl Load {
+    fn questions(&self) -> u64 {
+        u64::from(self.clients) * u64::from(self.messages)
+    }
+}
+
+/// Runs all clients at once and returns when the last has gone.
+pub(crate) fn run(load: &Load, bar: &ProgressBar) -> Report {
+    let started = Instant::now();
+    let report = RefCell::new(Report::new(load));
+    greenloom::scope(|scope| {
+        for id in 0..load.clients {
+            let report = &report;
+            scope.spawn(move || client(id, load, report, bar));
+        }
+    });
+    Report { took: started.elapsed(), ..report.into_inner() }
+}
+
+/// One client: every answer, and every one that did not come, is in the report when it returns.
+fn client(id: u32, load: &Load, report: &RefCell<Report>, bar: &ProgressBar) {
+    let mut answers = 0;
+    let result = converse(id, load, |correct, latency| {
+        answers += 1;
+        report.borrow_mut().answered(correct, latency);
+        bar.inc(1);
+    });
+    if let Err(error) = result {
+        report.borrow_mut().failed(load.messages - answers, &error);
+    }
+}
+
+/// Asks all questions of one client, and tells `heard` of each answer whether it was correct and
+/// how long it took.
+fn converse(id: u32, load: &Load, mut heard: impl FnMut(bool, Duration)) -> io::Result<()> {
+    let mut stream = TcpStream::connect(&load.server[..])?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+
+    let mut question = vec![0; load.size as usize];
+    let mut answer = question.clone();
+    for message in 0..load.messages {
+        invent(&mut question, id, message);
+        let asked = Instant::now();
+        ask(&mut stream, &question, &mut answer)?;
+        let latency = asked.elapsed();
+        question.make_ascii_uppercase();
+        heard(answer == question, latency);
+    }
+
+    stream.shutdown(Shutdown::Write)?;
+    match stream.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("more came back than was sent")),
+    }
+}
+
+/// Sends `question` and fills `answer`.
+///
+/// A long question goes in pieces. The server answers while it is still being asked: if we did not
+/// read until the end, the buffers between us would fill up and both sides wait for the other.
+fn ask(stream: &mut TcpStream, question: &[u8], answer: &mut [u8]) -> io::Result<()> {
+    const PIECE: usize = 16 * 1024;
+    for (question, answer) in question.chunks(PIECE).zip(answer.chunks_mut(PIECE)) {
+        stream.write_all(question)?;
+        stream.read_exact(answer)?;
+    }
+    Ok(())
+}
+
+/// Fills `question` with bytes of every kind that depend on who asks and on how often they did, so
+/// that an answer meant for another question does not pass for the right one.
+fn invent(question: &mut [u8], client: u32, message: u32) {
+    let mut state = (u64::from(client) << 32) | u64::from(message);
+    for byte in question {
+        // Knuth's linear congruential generator; its high bits are the good ones.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *byte = (state >> 56) as u8;
+    }
+}
+
+/// What became of the questions.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) correct: u64,
+    pub(crate) wrong: u64,
+    pub(crate) lost: u64,
+    /// What went wrong with connections, and with how many.
+    pub(crate) failures: BTreeMap<String, u32>,
+    latencies: Histogram<u64>,
+    took: Duration,
+    message_size: u32,
+}
+
+impl Report {
+    fn new(load: &Load) -> Report {
+        Report {
+            correct: 0,
+            wrong: 0,
+            lost: 0,
+            failures: BTreeMap::new(),
+            latencies: Histogram::new_with_max(nanoseconds(2 * PATIENCE), 3)
+                .expect("a minute to three digits is within its means"),
+            took: Duration::ZERO,
+            message_size: load.size,
+        }
+    }
+
+    fn answered(&mut self, correct: bool, latency: Duration) {
+        *(if correct { &mut self.correct } else { &mut self.wrong }) += 1;
+        self.latencies.saturating_record(nanoseconds(latency));
+    }
+
+    fn failed(&mut self, unanswered: u32, error: &io::Error) {
+        self.lost += u64::from(unanswered);
+        *self.failures.entry(error.to_string()).or_default() += 1;
+    }
+
+    /// Every question had its answer, and every connection its proper end.
+    pub(crate) fn is_perfect(&self) -> bool {
+        self.wrong == 0 && self.lost == 0 && self.failures.is_empty()
+    }
+
+    fn latency_at(&self, percentile: f64) -> Duration {
+        Duration::from_nanos(self.latencies.value_at_percentile(percentile))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { correct, wrong, lost, took, .. } = self;
+        let answers = correct + wrong;
+        let rate = answers as f64 / took.as_secs_f64();
+        let bytes = HumanBytes((rate * f64::from(self.message_size)) as u64);
+        writeln!(f, "answers     {} correct, {wrong} wrong, {lost} lost", HumanCount(*correct))?;
+        for (failure, count) in &self.failures {
+            writeln!(f, "            {count} connections failed: {failure}")?;
+        }
+        writeln!(
+            f,
+            "throughput  {}/s, {bytes}/s each way, in {took:.2?}",
+            HumanCount(rate as u64)
+        )?;
+        write!(f, "latency     ")?;
+        for percentile in [50.0, 90.0, 99.0, 99.9] {
+            write!(f, "p{percentile} {:.1?}  ", self.latency_at(percentile))?;
+        }
+        write!(f, "max {:.1?}", Duration::from_nanos(self.latencies.max()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// A server for one visitor that knows nothing of greenlets: std's sockets on a thread.
+    /// `reply` makes the answer of what was heard; `None` hangs up.
+    fn server(reply: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Load {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = vec![listener.local_addr().unwrap()];
+        thread::spawn(move || -> io::Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            let mut heard = [0; 100];
+            while let count @ 1.. = stream.read(&mut heard)? {
+                match reply(&heard[..count]) {
+                    Some(answer) => stream.write_all(&answer)?,
+                    None => break,
+                }
+            }
+            Ok(())
+        });
+        Load { server, clients: 1, messages: 10, size: 100 }
+    }
+
+    fn run_quietly(load: &Load) -> Report {
+        run(load, &ProgressBar::hidden())
+    }
+
+    #[test]
+    fn runs() {
+        let report = run_quietly(&server(|heard| Some(heard.to_ascii_uppercase())));
+        assert!(report.is_perfect(), "{report}");
+        assert_eq!(report.correct, 10);
+    }
+
+    #[test]
+    fn latencies_are_summed_up() {
+        let mut report = Report::new(&Load { server: vec![], clients: 1, messages: 100, size: 1 });
+        for ms in 1..=100 {
+            report.answered(true, Duration::from_millis(ms));
+        }
+        for (percentile, expected) in [(50.0, 50), (90.0, 90), (100.0, 100)] {
+            let difference =
+                report.latency_at(percentile).abs_diff(Duration::from_millis(expected));
+            assert!(difference < Duration::from_millis(1), "{report}");
+        }
+    }
+
+    #[test]
+    fn wrong_answers_are_seen() {
+        let report = run_quietly(&server(|heard| Some(heard.to_ascii_lowercase())));
+        assert!(!report.is_perfect());
+        assert_eq!((report.correct, report.wrong, report.lost), (0, 10, 0));
+    }
+
+    #[test]
+    fn lost_answers_are_counted() {
+        let report = run_quietly(&server(|_| None));
+        assert!(!report.is_perfect());
+        assert_eq!((report.correct, report.wrong, report.lost), (0, 0, 10));
+        assert_eq!(report.failures.values().sum::<u32>(), 1);
+    }
+
+    #[test]
+    fn too_much_of_an_answer_is_seen() {
+        let report = run_quietly(&server(|heard| Some(heard.to_ascii_uppercase().repeat(2))));
+        assert!(!report.is_perfect());
+    }
+
+    #[test]
+    fn nobody_listens() {
+        // Bound, so that nobody else gets the port, but not listening.
+        let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = closed.local_addr().unwrap().as_socket().unwrap();
+
+        let load = Load { server: vec![address], clients: 3, messages: 10, size: 100 };
+        let report = run_quietly(&load);
+        assert!(!report.is_perfect());
+        assert_eq!(report.lost, 30);
+        assert_eq!(report.failures.values().sum::<u32>(), 3);
+    }
+}

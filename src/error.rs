@@ -1,0 +1,243 @@
+//! Every error and every word of refusal, in one place.
+//!
+//! Public errors speak like the end of a sentence: lower case, no full stop. The two crate-private
+//! types at the bottom are what the hub tells a wait that ended without what it waited for.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+
+/// Why a greenlet has no value.
+///
+/// Returned by [`Greenlet::get`](crate::Greenlet::get).
+pub enum JoinError {
+    /// It was killed, before or while it ran.
+    Killed,
+    /// It ended by a panic, whose payload is inside. A [`Timeout`](crate::Timeout) that nothing
+    /// caught ends a greenlet in the same way, with [`Elapsed`] as the payload.
+    Panicked(Box<dyn Any + Send + 'static>),
+}
+
+impl JoinError {
+    /// Was it killed?
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        matches!(self, JoinError::Killed)
+    }
+
+    /// Did it panic?
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self, JoinError::Panicked(_))
+    }
+
+    /// The payload of the panic, to inspect or to pass to [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// If the greenlet was killed: there is no payload then.
+    #[must_use]
+    pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
+        match self {
+            JoinError::Panicked(payload) => payload,
+            JoinError::Killed => panic!("the greenlet was killed and did not panic"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Killed => f.write_str("Killed"),
+            JoinError::Panicked(payload) => {
+                f.debug_tuple("Panicked").field(&panic_message(payload.as_ref())).finish()
+            }
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Killed => f.write_str("greenlet was killed"),
+            JoinError::Panicked(payload) => {
+                write!(f, "greenlet panicked: {}", panic_message(payload.as_ref()))
+            }
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// The time given was over before the work was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("timed out")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// What the main greenlet panics with when it waits and nothing can ever wake it.
+///
+/// It is the payload of the panic: `payload.downcast_ref::<BlocksForever>()`. `Display` lists every
+/// parked greenlet with what it waits for and where it was spawned. The same text goes to standard
+/// error, because a panic hook cannot print a payload that is not a string.
+///
+/// A timer, a socket somebody waits on and a live [`Remote`](crate::Remote) each count as something
+/// that may wake. gevent's `LoopExit`.
+#[derive(Clone)]
+pub struct BlocksForever {
+    report: String,
+}
+
+impl BlocksForever {
+    pub(crate) fn new(report: String) -> BlocksForever {
+        BlocksForever { report }
+    }
+}
+
+impl fmt::Debug for BlocksForever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlocksForever({})", self.report)
+    }
+}
+
+impl fmt::Display for BlocksForever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.report)
+    }
+}
+
+impl std::error::Error for BlocksForever {}
+
+/// The hub of that [`Remote`](crate::Remote) has ended with its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HubClosed;
+
+impl fmt::Display for HubClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the hub has ended with its thread")
+    }
+}
+
+impl std::error::Error for HubClosed {}
+
+/// Something that went wrong in a greenlet where nobody is bound to look: what the hub's error hook
+/// is told.
+///
+/// See [`Hub::on_error`](crate::Hub::on_error).
+#[derive(Clone, Debug)]
+pub struct GreenletError {
+    pub(crate) name: String,
+    pub(crate) spawned_at: String,
+    pub(crate) what: &'static str,
+    pub(crate) message: String,
+}
+
+impl GreenletError {
+    /// The greenlet's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it was spawned: `file:line:column`.
+    #[must_use]
+    pub fn spawned_at(&self) -> &str {
+        &self.spawned_at
+    }
+
+    /// What happened, in a few words: `"panicked"`, `"panicked in a link"`, `"refuses to be
+    /// killed"`.
+    #[must_use]
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
+    /// The panic's message, or what else is known. May be empty.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for GreenletError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "greenlet \"{}\" (spawned at {}) {}", self.name, self.spawned_at, self.what)?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for GreenletError {}
+
+/// The text of a panic, as far as it has one.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else if payload.is::<Elapsed>() {
+        "a timeout that nothing caught".to_owned()
+    } else if let Some(blocks) = payload.downcast_ref::<BlocksForever>() {
+        blocks.to_string()
+    } else {
+        "a payload that is not a string".to_owned()
+    }
+}
+
+/// Which [`Timeout`](crate::Timeout): nested ones must know their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeoutId(pub(crate) u64);
+
+/// What can be raised in a greenlet from outside, at one of its waits. It is also the payload that
+/// unwinds the greenlet's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Killed,
+    TimedOut(TimeoutId),
+}
+
+/// Why a wait ended without what was waited for and before its own deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// To be raised here.
+    Raised(Cause),
+    /// The main greenlet's wait: nothing can ever end it.
+    Stuck,
+    /// The greenlet unwinds already (or its thread is ending), so the wait did not even begin.
+    Unwinding,
+}
+
+/// A call that would have had to wait while its greenlet unwinds. The source of the `io::Error`
+/// that such a call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unwinding;
+
+impl fmt::Display for Unwinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the greenlet is unwinding and must not wait")
+    }
+}
+
+impl std::error::Error for Unwinding {}
+
+impl From<Unwinding> for io::Error {
+    /// Never `ErrorKind::Interrupted`: `read_exact`, `io::copy` and their like retry on that one
+    /// and would spin through the whole unwind.
+    fn from(unwinding: Unwinding) -> io::Error {
+        io::Error::other(unwinding)
+    }
+}

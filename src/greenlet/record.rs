@@ -1,0 +1,245 @@
+//! What is known of a greenlet outside of its stack: how it ended, who waits for that, and what is
+//! to be called then.
+//!
+//! ```text
+//!   Unstarted --run--> Running --returns--> Returned
+//!       |                 |-----panics----> Panicked
+//!       '--killed---------+-----killed----> Killed
+//! ```
+//!
+//! At the end, in this order: the result is stored, those who wait are made ready, and the links
+//! run. They run on the ending greenlet's own stack and may wait, which is why the result, which
+//! they borrow, is handed over by `get` only when they are through.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+
+use crate::error::JoinError;
+use crate::hub::{self, Birth, GreenletId, TaskId};
+use crate::wait::WaitList;
+
+use super::handle::{LinkId, Outcome};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Unstarted,
+    Running,
+    Returned,
+    Panicked,
+    Killed,
+}
+
+pub(super) struct Record<T> {
+    stage: Cell<Stage>,
+    has_run: Cell<bool>,
+    result: RefCell<Option<Result<T, JoinError>>>,
+    joiners: WaitList,
+    links: RefCell<Option<Box<Links<T>>>>,
+    /// Known once the greenlet is made, which is before anybody sees the record.
+    birth: Cell<Option<(TaskId, GreenletId)>>,
+    name: Option<Rc<str>>,
+}
+
+type Link<T> = Box<dyn FnOnce(Outcome<'_, T>)>;
+
+struct Links<T> {
+    waiting: VecDeque<(LinkId, Link<T>)>,
+    next_id: u64,
+    /// Somebody is calling them, and borrows the result.
+    busy: bool,
+}
+
+impl<T> Default for Links<T> {
+    fn default() -> Links<T> {
+        Links { waiting: VecDeque::new(), next_id: 0, busy: false }
+    }
+}
+
+impl<T> Record<T> {
+    pub(super) fn new(name: Option<Rc<str>>) -> Record<T> {
+        Record {
+            stage: Cell::new(Stage::Unstarted),
+            has_run: Cell::new(false),
+            result: RefCell::new(None),
+            joiners: WaitList::default(),
+            links: RefCell::new(None),
+            birth: Cell::new(None),
+            name,
+        }
+    }
+
+    pub(super) fn born(&self, task: TaskId, id: GreenletId) {
+        self.birth.set(Some((task, id)));
+    }
+
+    fn birth(&self) -> (TaskId, GreenletId) {
+        self.birth.get().expect("a record is seen after its greenlet was made")
+    }
+
+    pub(super) fn task(&self) -> TaskId {
+        self.birth().0
+    }
+
+    pub(super) fn id(&self) -> GreenletId {
+        self.birth().1
+    }
+
+    pub(super) fn has_run(&self) -> bool {
+        self.has_run.get()
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        !matches!(self.stage(), Stage::Unstarted | Stage::Running)
+    }
+
+    pub(super) fn joiners(&self) -> &WaitList {
+        &self.joiners
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.name.as_deref().map_or_else(|| self.id().default_name(), str::to_owned)
+    }
+
+    /// Do links still need the result, or are they about to?
+    fn is_linked(&self) -> bool {
+        self.links.borrow().as_ref().is_some_and(|links| links.busy || !links.waiting.is_empty())
+    }
+
+    /// The result, if it is there and no link needs it any more. Taken once, by the one handle.
+    pub(super) fn take_result(&self) -> Option<Result<T, JoinError>> {
+        if self.is_finished() && !self.is_linked() { self.result.borrow_mut().take() } else { None }
+    }
+
+    fn finish(&self, result: Result<T, JoinError>) {
+        self.stage.set(match &result {
+            Ok(_) => Stage::Returned,
+            Err(JoinError::Killed) => Stage::Killed,
+            Err(JoinError::Panicked(_)) => Stage::Panicked,
+        });
+        *self.result.borrow_mut() = Some(result);
+        self.joiners.wake_all();
+    }
+
+    fn next_link(&self) -> Option<Link<T>> {
+        let mut links = self.links.borrow_mut();
+        let links = links.as_mut()?;
+        let next = links.waiting.pop_front();
+        links.busy = next.is_some();
+        next.map(|(_, link)| link)
+    }
+
+    /// Calls the links in order, those that are added meanwhile included.
+    fn run_links(&self) {
+        if !self.is_linked() {
+            return;
+        }
+        while let Some(link) = self.next_link() {
+            let result = self.result.borrow();
+            let outcome = match result.as_ref() {
+                Some(Ok(value)) => Outcome::Value(value),
+                Some(Err(JoinError::Panicked(payload))) => Outcome::Panicked(payload.as_ref()),
+                Some(Err(JoinError::Killed)) | None => Outcome::Killed,
+            };
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| link(outcome))) {
+                hub::report_panic("panicked in a link", payload.as_ref());
+            }
+        }
+        self.joiners.wake_all(); // those who wait for the result itself
+    }
+}
+
+impl<T: 'static> Record<T> {
+    pub(super) fn link(self: &Rc<Self>, link: Link<T>) -> LinkId {
+        let (id, late) = {
+            let mut links = self.links.borrow_mut();
+            let links = links.get_or_insert_default();
+            links.next_id += 1;
+            let id = LinkId(links.next_id);
+            links.waiting.push_back((id, link));
+            (id, self.is_finished() && !links.busy && links.waiting.len() == 1)
+        };
+        if late {
+            self.run_links_elsewhere();
+        }
+        id
+    }
+
+    pub(super) fn unlink(&self, id: LinkId) -> bool {
+        let removed = {
+            let mut links = self.links.borrow_mut();
+            let Some(links) = links.as_mut() else { return false };
+            let at = links.waiting.iter().position(|(waiting, _)| *waiting == id);
+            at.and_then(|at| links.waiting.remove(at))
+        };
+        let found = removed.is_some();
+        drop(removed); // outside of the borrow: it may own a handle to this very greenlet
+        if found && self.is_finished() && !self.is_linked() {
+            self.joiners.wake_all();
+        }
+        found
+    }
+
+    /// The greenlet has ended without having a stack (any more) for its links: they get one.
+    fn run_links_elsewhere(self: &Rc<Self>) {
+        let name: Rc<str> = format!("links of {}", self.name()).into();
+        let record = Rc::clone(self);
+        if hub::spawn(Birth::here(Some(name)), move || record.run_links()).is_err() {
+            // No stack is to be had. Late is better than never, and than lost.
+            self.run_links();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Record<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Greenlet")
+            .field("name", &self.name())
+            .field("stage", &self.stage())
+            .finish()
+    }
+}
+
+/// What a greenlet runs, together with the record of it. Dropped unrun, it records a kill.
+pub(super) struct Body<F, T: 'static> {
+    f: Option<F>,
+    record: Rc<Record<T>>,
+}
+
+impl<F, T> Body<F, T>
+where
+    F: FnOnce() -> T,
+{
+    pub(super) fn new(f: F, record: Rc<Record<T>>) -> Body<F, T> {
+        Body { f: Some(f), record }
+    }
+
+    pub(super) fn run(mut self) {
+        let Some(f) = self.f.take() else { return };
+        self.record.stage.set(Stage::Running);
+        self.record.has_run.set(true);
+        let result = hub::run_body(f);
+        self.record.finish(result);
+        self.record.run_links();
+    }
+}
+
+impl<F, T> Drop for Body<F, T> {
+    fn drop(&mut self) {
+        let Some(f) = self.f.take() else { return };
+        // What it captured goes first: who hears of the end may rely on that.
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(f))) {
+            hub::report_panic("panicked in a destructor", payload.as_ref());
+        }
+        self.record.finish(Err(JoinError::Killed));
+        if self.record.is_linked() {
+            self.record.run_links_elsewhere();
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! This thread's hub: where it lives, its loop, and its end.
+//!
+//! The hub is a loop on the thread's own stack, not a coroutine. A greenlet that waits suspends to
+//! that stack, where the loop resumes the next one. When the thread's own stack waits (we call it
+//! the *main greenlet*), it runs the loop in place until its turn has come:
+//!
+//! ```text
+//!   main: recv() -> park -> [ loop: resume A .. A parks .. resume B .. B parks .. wait for events ]
+//!                           '-- until main's own ticket is answered: return to recv()
+//! ```
+//!
+//! The scheduler lies in a thread-local *without* a destructor, so that it can still be used while
+//! those of other thread-locals run. A second one, [`Caretaker`], has the destructor and ends the
+//! hub: every greenlet that is left is unwound on its own stack, by making its waits fail.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::rc::Rc;
+
+use super::inbox::{Job, Remote};
+use super::scheduler::{Birth, Killed, Scheduler, Start, Step};
+use super::task::Extra;
+use super::ticket::{GreenletId, TaskId};
+use crate::coro::{self, Coro, StackSize};
+use crate::error::{Cause, GreenletError, JoinError, panic_message};
+use crate::trace;
+
+struct Slot {
+    scheduler: RefCell<ManuallyDrop<Option<Box<Scheduler>>>>,
+    on_error: RefCell<ManuallyDrop<Option<ErrorHook>>>,
+    ended: Cell<bool>,
+}
+
+type ErrorHook = Rc<dyn Fn(&GreenletError)>;
+
+thread_local! {
+    static HUB: Slot = const {
+        Slot {
+            scheduler: RefCell::new(ManuallyDrop::new(None)),
+            on_error: RefCell::new(ManuallyDrop::new(None)),
+            ended: Cell::new(false),
+        }
+    };
+
+    static CARETAKER: Caretaker = const { Caretaker };
+}
+
+/// Ends the hub when the thread ends.
+struct Caretaker;
+
+impl Drop for Caretaker {
+    fn drop(&mut self) {
+        close();
+    }
+}
+
+/// Uses this thread's hub, which comes to be if need be. The law of this room: `f` runs no code of
+/// the user's, and nothing that comes back here.
+///
+/// # Panics
+///
+/// Once the hub has ended with its thread.
+#[inline]
+#[track_caller]
+pub(super) fn with<R>(f: impl FnOnce(&mut Scheduler) -> R) -> R {
+    HUB.with(|hub| {
+        let mut scheduler = hub.scheduler.borrow_mut();
+        match &mut **scheduler {
+            Some(scheduler) => f(scheduler),
+            empty => f(empty.insert(open(hub))),
+        }
+    })
+}
+
+/// Uses this thread's hub if it has one: for destructors, and for those who only look.
+#[inline]
+pub(super) fn with_existing<R>(f: impl FnOnce(&mut Scheduler) -> R) -> Option<R> {
+    HUB.with(|hub| (**hub.scheduler.borrow_mut()).as_mut().map(|scheduler| f(scheduler)))
+}
+
+/// Has this thread's hub ended?
+pub(super) fn has_ended() -> bool {
+    HUB.with(|hub| hub.ended.get())
+}
+
+#[cold]
+#[track_caller]
+fn open(hub: &Slot) -> Box<Scheduler> {
+    let alive = !hub.ended.get() && CARETAKER.try_with(|_| ()).is_ok();
+    assert!(alive, "the hub has ended with its thread");
+    Box::new(Scheduler::new(Location::caller(), coro::catch_overflows()))
+}
+
+/// Lets others run until the current task's turn has come. The caller has told the scheduler what
+/// the current task waits for. `Err`: it is the main greenlet, and nothing will ever wake it.
+#[inline]
+pub(super) fn switch_out() -> Result<(), Stuck> {
+    if coro::on_thread_stack() {
+        run_others()
+    } else {
+        coro::suspend();
+        Ok(())
+    }
+}
+
+/// The main greenlet waits and nothing can end that wait.
+#[derive(Debug)]
+pub(super) struct Stuck;
+
+/// The loop.
+fn run_others() -> Result<(), Stuck> {
+    let mut back = None;
+    loop {
+        let (step, remains) = with(|hub| {
+            let remains = back.take().and_then(|(id, coro, how)| hub.take_back(id, coro, how));
+            (hub.next(), remains)
+        });
+        drop(remains); // outside of the borrow: there may be destructors of the user's in it
+        match step {
+            Step::Resume(id, mut coro) => {
+                let how = coro.resume();
+                back = Some((id, coro, how));
+            }
+            Step::Main => return Ok(()),
+            Step::Spawn(jobs) => jobs.into_iter().for_each(spawn_job),
+            Step::Stuck => return Err(Stuck),
+        }
+    }
+}
+
+/// Begins what another thread has sent.
+fn spawn_job(job: Job) {
+    let birth = Birth::here(None);
+    let body = move || {
+        // A panic has been reported, and nobody waits for the rest.
+        let _ = run_body(job);
+    };
+    if let Err(error) = spawn(birth, body) {
+        report(GreenletError {
+            name: "remote".to_owned(),
+            spawned_at: "another thread".to_owned(),
+            what: "could not be started",
+            message: error.to_string(),
+        });
+    }
+}
+
+impl Birth {
+    #[track_caller]
+    pub(crate) fn here(name: Option<Rc<str>>) -> Birth {
+        Birth { size: StackSize::DEFAULT, name, site: Location::caller(), start: Start::InTurn }
+    }
+}
+
+/// Makes a task. It runs when its turn comes, or at `birth.start`.
+///
+/// # Errors
+///
+/// If no stack can be had; `body` is dropped.
+#[inline]
+pub(crate) fn spawn<F>(birth: Birth, body: F) -> std::io::Result<(TaskId, GreenletId)>
+where
+    F: FnOnce() + 'static,
+{
+    let body = move || {
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
+            // Only the last destructors can get here: what a greenlet runs has its own catch.
+            report_panic("panicked at its very end", payload.as_ref());
+        }
+    };
+    // `body` moves in without being called or dropped, except when there is no stack.
+    let mut body = Some(body);
+    with(|hub| hub.spawn(birth, &mut body))
+}
+
+/// Runs what a greenlet was spawned for, and its last acts: a panic is reported, and its locals are
+/// dropped.
+pub(crate) fn run_body<T>(body: impl FnOnce() -> T) -> Result<T, JoinError> {
+    let result = panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        match payload.downcast::<Cause>() {
+            Ok(cause) => match *cause {
+                Cause::Killed => JoinError::Killed,
+                Cause::TimedOut(_) => JoinError::Panicked(Box::new(crate::error::Elapsed)),
+            },
+            Err(payload) => JoinError::Panicked(payload),
+        }
+    });
+    if let Err(JoinError::Panicked(payload)) = &result {
+        report_panic("panicked", payload.as_ref());
+    }
+    drop_locals();
+    result
+}
+
+/// Drops the current task's locals, the youngest first. A destructor may make new ones; one that
+/// does so for ever is left with them.
+pub(crate) fn drop_locals() {
+    for _ in 0..1000 {
+        let local =
+            with_existing(|hub| hub.running().extra.as_mut().and_then(|extra| extra.locals.pop()));
+        let Some(Some(local)) = local else { return };
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(local))) {
+            report_panic("panicked in the destructor of a local", payload.as_ref());
+        }
+    }
+}
+
+/// Ends a task that has not begun: its body is dropped here and now.
+pub(crate) fn discard(killed: Killed) {
+    let Killed::Unrun(coro, extra) = killed else { return };
+    drop_unrun(coro, extra);
+}
+
+fn drop_unrun(coro: Coro, extra: Option<Box<Extra>>) {
+    if let Some(stack) = coro.into_stack() {
+        with_existing(|hub| hub.put_back(stack));
+    }
+    drop(extra);
+}
+
+// ── errors that nobody is bound to look at ──
+
+/// Reports a panic of the current greenlet.
+#[cold]
+pub(crate) fn report_panic(what: &'static str, payload: &(dyn std::any::Any + Send)) {
+    report_current(what, panic_message(payload));
+}
+
+/// Reports something about the current greenlet.
+#[cold]
+pub(crate) fn report_current(what: &'static str, message: String) {
+    let about = with_existing(|hub| (hub.name_of(hub.current), hub.site_of(hub.current)));
+    let (name, spawned_at) = about.unwrap_or_else(|| ("main".to_owned(), String::new()));
+    report(GreenletError { name, spawned_at, what, message });
+}
+
+fn report(error: GreenletError) {
+    trace::greenlet_failed(&error);
+    let hook = HUB.with(|hub| (**hub.on_error.borrow()).clone());
+    let Some(hook) = hook else { return print(&error) };
+    if panic::catch_unwind(AssertUnwindSafe(|| hook(&error))).is_err() {
+        // Neither the greenlet nor the hub is to pay for a broken hook.
+        print(&error);
+    }
+}
+
+/// The error hook of those who set none.
+#[expect(clippy::print_stderr, reason = "a failure that nobody looks at must be seen somewhere")]
+pub(super) fn print(message: &dyn fmt::Display) {
+    eprintln!("{message}");
+}
+
+/// This thread's hub: the scheduler behind [`spawn`](crate::spawn) and every call that waits.
+///
+/// It comes to be when it is first needed, and ends with its thread. A handle, and local to its
+/// thread; only a [`Remote`] of it may go elsewhere.
+///
+/// When a thread ends whose greenlets have not, they are killed on the way out: each unwinds, so
+/// that every destructor runs, and any call of theirs that would wait fails instead. One that
+/// catches the kill again and again is leaked, with all it borrows, rather than freed.
+#[derive(Clone)]
+pub struct Hub {
+    _local: PhantomData<Rc<()>>,
+}
+
+impl Hub {
+    /// The hub of the calling thread.
+    #[must_use]
+    pub fn current() -> Hub {
+        Hub { _local: PhantomData }
+    }
+
+    /// A handle by which other threads can reach this hub.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no descriptor left to be woken by, or the thread is ending.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        match with(|hub| hub.inbox().map(super::inbox::Inbox::remote)) {
+            Ok(remote) => remote,
+            Err(error) => panic!("no way to be woken by other threads: {error}"),
+        }
+    }
+
+    /// Sets what is told of failures that nobody is bound to look at: panics of greenlets, of links
+    /// and of other callbacks, and greenlets that refuse to be killed. It replaces the default, a
+    /// line on standard error; a `tracing` event at level ERROR is emitted in any case.
+    ///
+    /// The hook runs in the greenlet it is told about, and should be quick. If it panics, the
+    /// default report is printed instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc};
+    ///
+    /// let failures = Rc::new(RefCell::new(Vec::new()));
+    /// let log = Rc::clone(&failures);
+    /// greenloom::Hub::current().on_error(move |error| log.borrow_mut().push(error.to_string()));
+    ///
+    /// let _ = greenloom::spawn(|| panic!("oh")).get();
+    /// assert!(failures.borrow()[0].ends_with("panicked: oh"));
+    /// ```
+    pub fn on_error(&self, f: impl Fn(&GreenletError) + 'static) {
+        with(|_| ()); // so that somebody ends it
+        let hook: ErrorHook = Rc::new(f);
+        let before = HUB.with(|hub| hub.on_error.borrow_mut().replace(hook));
+        drop(before);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+// ── the end ──
+
+/// Rounds of killing, in which those who end may have spawned others.
+const ROUNDS: usize = 100;
+
+fn close() {
+    if !coro::on_thread_stack() {
+        // The process exits from within a greenlet. Its stack cannot be unwound from here, and
+        // what the others borrow may lie on it: all of it stays as it is.
+        return;
+    }
+    let Some(letters) = with_existing(Scheduler::begin_closing) else { return };
+    quietly(move || drop(letters));
+    for _ in 0..ROUNDS {
+        let Some(unrun) = with_existing(|hub| hub.unrun()) else { break };
+        for id in unrun {
+            if let Some(killed) = with_existing(|hub| hub.kill(id, false)) {
+                discard(killed);
+            }
+        }
+        with_existing(Scheduler::kill_all);
+        if !run_ready() {
+            break;
+        }
+    }
+    drop_locals();
+    let (scheduler, hook) = HUB.with(|hub| {
+        hub.ended.set(true);
+        (hub.scheduler.borrow_mut().take(), hub.on_error.borrow_mut().take())
+    });
+    if let Some(scheduler) = scheduler {
+        if scheduler.left() > 0 {
+            trace::leaked(scheduler.left());
+        }
+        quietly(move || drop(scheduler)); // suspended coroutines in it are leaked: see `coro`
+    }
+    quietly(move || drop(hook));
+}
+
+/// Runs those who are ready, and those they make ready. False: there was nobody.
+fn run_ready() -> bool {
+    let mut any = false;
+    while let Some(Some((id, mut coro))) = with_existing(Scheduler::next_ready) {
+        any = true;
+        let how = coro.resume();
+        let remains = with_existing(|hub| hub.take_back(id, coro, how));
+        quietly(move || drop(remains));
+    }
+    any
+}
+
+/// A panic here would abort the process, and it is none of the process's business.
+fn quietly(f: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+        #[expect(clippy::mem_forget, reason = "a payload may panic when dropped, too")]
+        std::mem::forget(payload);
+    }
+}

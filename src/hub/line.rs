@@ -1,0 +1,189 @@
+//! A line of waiters: first come, first served, and anybody may leave from the middle.
+//!
+//! Pure data. Joining, leaving and serving cost O(1) whatever the length, because a million may
+//! stand in one line and be killed in any order. The first in line stands in the struct itself: most
+//! lines never have a second, and so never allocate.
+
+use slab::Slab;
+
+const NOBODY: usize = usize::MAX;
+
+/// Waiters in order of arrival.
+#[derive(Debug)]
+pub(crate) struct Line<T> {
+    first: Option<Place<T>>,
+    others: Option<Box<Others<T>>>,
+    stamp: u32,
+}
+
+/// A place in a line, to leave it by. Void once its holder was served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LineKey {
+    stamp: u32,
+    at: usize,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    stamp: u32,
+    waiter: T,
+}
+
+/// The second and later ones, linked in order.
+#[derive(Debug)]
+struct Others<T> {
+    places: Slab<Linked<T>>,
+    front: usize,
+    back: usize,
+}
+
+#[derive(Debug)]
+struct Linked<T> {
+    place: Place<T>,
+    ahead: usize,
+    behind: usize,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Line<T> {
+        Line { first: None, others: None, stamp: 0 }
+    }
+}
+
+impl<T> Line<T> {
+    /// Joins at the end.
+    pub(crate) fn push(&mut self, waiter: T) -> LineKey {
+        self.stamp = self.stamp.wrapping_add(1);
+        let place = Place { stamp: self.stamp, waiter };
+        if self.first.is_none() {
+            self.first = Some(place);
+            return LineKey { stamp: self.stamp, at: NOBODY };
+        }
+        let at = self.others.get_or_insert_with(Box::default).push(place);
+        LineKey { stamp: self.stamp, at }
+    }
+
+    /// The first in line, who stays there.
+    pub(crate) fn first(&self) -> Option<&T> {
+        self.first.as_ref().map(|place| &place.waiter)
+    }
+
+    /// The first in line, who leaves.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let served = self.first.take()?;
+        self.first = self.others.as_mut().and_then(|others| others.remove(others.front));
+        Some(served.waiter)
+    }
+
+    /// Leaves the line; `None` if already served.
+    pub(crate) fn remove(&mut self, key: LineKey) -> Option<T> {
+        if self.first.as_ref().is_some_and(|place| place.stamp == key.stamp) {
+            return self.pop();
+        }
+        let others = self.others.as_mut()?;
+        let here = others.places.get(key.at).is_some_and(|linked| linked.place.stamp == key.stamp);
+        if here { others.remove(key.at).map(|place| place.waiter) } else { None }
+    }
+
+    /// Whoever stands at that place.
+    pub(crate) fn get_mut(&mut self, key: LineKey) -> Option<&mut T> {
+        match &mut self.first {
+            Some(place) if place.stamp == key.stamp => Some(&mut place.waiter),
+            _ => {
+                let linked = self.others.as_mut()?.places.get_mut(key.at)?;
+                (linked.place.stamp == key.stamp).then_some(&mut linked.place.waiter)
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+impl<T> Default for Others<T> {
+    fn default() -> Others<T> {
+        Others { places: Slab::new(), front: NOBODY, back: NOBODY }
+    }
+}
+
+impl<T> Others<T> {
+    fn push(&mut self, place: Place<T>) -> usize {
+        let at = self.places.insert(Linked { place, ahead: self.back, behind: NOBODY });
+        match self.places.get_mut(self.back) {
+            Some(back) => back.behind = at,
+            None => self.front = at,
+        }
+        self.back = at;
+        at
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Place<T>> {
+        let Linked { place, ahead, behind } = self.places.try_remove(at)?;
+        match self.places.get_mut(ahead) {
+            Some(ahead) => ahead.behind = behind,
+            None => self.front = behind,
+        }
+        match self.places.get_mut(behind) {
+            Some(behind) => behind.ahead = ahead,
+            None => self.back = ahead,
+        }
+        Some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(line: &mut Line<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| line.pop()).collect()
+    }
+
+    #[test]
+    fn smoke() {
+        let mut line = Line::default();
+        for n in 0..4 {
+            line.push(n);
+        }
+        assert_eq!(line.first(), Some(&0));
+        assert_eq!(drain(&mut line), [0, 1, 2, 3]);
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn anybody_may_leave_whom_nobody_has_served() {
+        for leaver in 0..5 {
+            let mut line = Line::default();
+            let keys: Vec<_> = (0..5).map(|n| line.push(n)).collect();
+            assert_eq!(line.remove(keys[leaver]), Some(leaver as u32));
+            assert_eq!(line.remove(keys[leaver]), None, "left already");
+            let rest: Vec<_> = (0..5).filter(|n| *n != leaver as u32).collect();
+            assert_eq!(drain(&mut line), rest);
+        }
+    }
+
+    #[test]
+    fn a_key_stays_good_when_its_holder_moves_up() {
+        let mut line = Line::default();
+        let keys: Vec<_> = (0..3).map(|n| line.push(n)).collect();
+        line.pop();
+        *line.get_mut(keys[1]).unwrap() = 10;
+        *line.get_mut(keys[2]).unwrap() = 20;
+        assert!(line.get_mut(keys[0]).is_none());
+        assert_eq!(drain(&mut line), [10, 20]);
+    }
+
+    #[test]
+    fn an_old_key_does_not_name_a_newcomer() {
+        let mut line = Line::default();
+        line.push(0);
+        let old = line.push(1);
+        line.pop();
+        line.pop();
+        line.push(2);
+        line.push(3); // takes the slot that 1 had
+        assert_eq!(line.remove(old), None);
+        assert_eq!(drain(&mut line), [2, 3]);
+    }
+}

@@ -1,0 +1,49 @@
+//! The clockwork of one thread: who runs, who waits, and for what.
+//!
+//! Floors above wait by [`park`] and wake by [`unpark`]; what they file in between is a [`Ticket`],
+//! which is a number and works once. This room does not know what a result, a socket's data or a
+//! lock is, and stores no closure and no waker of anybody's.
+//!
+//! Within the room, each file may know those before it: ticket; then line, run_queue, timers,
+//! poller, inbox and task; then scheduler, current, park, and snapshot. **Law:** the scheduler is
+//! borrowed in a leaf and a value is returned; no borrow lives across a switch, and no code of the
+//! user's (a body, a destructor, a hook, a subscriber) runs under one.
+
+mod ticket;
+
+#[cfg(hard_switch)]
+mod dice;
+mod inbox;
+mod line;
+mod poller;
+mod run_queue;
+mod task;
+mod timers;
+
+mod scheduler;
+
+mod snapshot;
+
+mod current;
+
+mod park;
+
+pub use current::Hub;
+pub use inbox::Remote;
+pub use snapshot::{Dump, DumpEntry};
+pub use ticket::GreenletId;
+
+pub(crate) use current::{drop_locals, report_current, report_panic, run_body, spawn};
+pub(crate) use line::{Line, LineKey};
+pub(crate) use park::{
+    after, cancel_timeout, catching, current, existing_poller, hold_kill, idle, kill, kill_next,
+    leave_source, local, name_of, park, park_hard, poller, raise, raise_cause, release_kill,
+    set_local, shield, sleep_until, spend, start_timeout, timeout_is_pending, unpark, unpark_next,
+    watch_refusal, yield_now, yield_to_next,
+};
+pub(crate) use poller::{Side, SourceId};
+pub(crate) use scheduler::{Birth, REFUSED, Start};
+pub(crate) use snapshot::dump;
+pub(crate) use task::LocalKey;
+pub(crate) use ticket::{Reason, TaskId, Ticket, Wake};
+pub(crate) use timers::TimerKey;

@@ -1,0 +1,363 @@
+//! The narrow waist: every wait of this crate goes through [`park`], and ends by [`unpark`], by its
+//! deadline, or by an interruption.
+//!
+//! A wait in three steps. `park` gives the current task a new turn and hands the ticket of that
+//! turn to `arm`, which files it wherever the event in question will be noticed. The task suspends.
+//! Whoever comes first with the ticket wakes it, and the others' copies are void.
+//!
+//! ```text
+//!   stream.read(buf)          io: tried, "would block"
+//!     -> park                 new turn, state Parked, arm(ticket) puts it into the socket's line
+//!       -> suspend            the loop runs others; nobody left: waits for events
+//!   look                      the socket is readable: its ticket comes back from the poller
+//!     -> wake(ticket)         same turn? Ready, into the run queue.  (a late timer or kill: void)
+//!   resume                    park returns Ok: read tries again
+//! ```
+//!
+//! `park` never unwinds; it returns an [`Interruption`], so that its caller can leave its line
+//! first. What that looks like to the user is decided in one place, [`raise`].
+
+use std::panic;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::current::{self, report_current, with, with_existing};
+use super::line::LineKey;
+use super::poller::{Side, SourceId};
+use super::scheduler::{Killed, Refusal, Scheduler};
+use super::task::{Kill, LocalKey};
+use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
+use super::timers::TimerKey;
+use crate::error::{BlocksForever, Cause, Interruption, TimeoutId, Unwinding};
+use crate::trace;
+
+/// Waits until somebody uses the ticket that `arm` files, or until `deadline`.
+///
+/// # Errors
+///
+/// When the wait was interrupted, or could not begin. Then the ticket may still be filed.
+#[inline]
+pub(crate) fn park(
+    reason: Reason,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Interruption> {
+    may_wait()?;
+    wait(reason, deadline.map(|at| (at, false)), arm)
+}
+
+/// As [`park`], but nothing can interrupt it: for waits that somebody's borrow depends on. Not to
+/// be used where the answer is not certain to come.
+pub(crate) fn park_hard(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake, Interruption> {
+    if thread::panicking() {
+        return Err(Interruption::Unwinding);
+    }
+    let before = with(|hub| std::mem::replace(&mut hub.running().hard, true));
+    let result = wait(reason, None, arm);
+    with(|hub| hub.running().hard = before);
+    result
+}
+
+/// Waits for a moment to come: that is what the task does, not a limit to it.
+pub(crate) fn sleep_until(at: Instant) -> Result<Wake, Interruption> {
+    may_wait()?;
+    wait(Reason::new("sleep"), Some((at, true)), |_| ())
+}
+
+/// Lets every other ready task run once.
+#[inline]
+pub(crate) fn yield_now() -> Result<(), Interruption> {
+    may_wait()?;
+    if with(|hub| hub.closing) {
+        // Left alone after too many refusals, in a thread that ends: it is not to spin.
+        return wait(Reason::new("yield"), None, |_| ()).map(|_| ());
+    }
+    with(Scheduler::begin_yield);
+    switch()
+}
+
+/// Lets those run who were named next, and nobody else, if switching is possible at all. For
+/// destructors: nothing is raised here.
+pub(crate) fn yield_to_next() {
+    let possible = !thread::panicking() && with_existing(|hub| !hub.closing).unwrap_or(false);
+    if possible {
+        with(Scheduler::begin_yield_next);
+        // The main greenlet is ready, and so cannot be stuck.
+        let _ = switch();
+    }
+}
+
+/// Waits until nothing else is ready.
+pub(crate) fn idle() -> Result<(), Interruption> {
+    may_wait()?;
+    let mut place = None;
+    let arm = |ticket| place = Some(with(|hub| hub.join_idlers(ticket)));
+    let result = wait(Reason::new("idle"), None, arm);
+    if let (Err(_), Some(key)) = (&result, place) {
+        with(|hub| hub.leave_idlers(key));
+    }
+    result.map(|_| ())
+}
+
+/// Counts a call that need not wait. After some of these in a row, or some time, others get a turn.
+///
+/// # Errors
+///
+/// When that turn was used to interrupt the caller.
+#[inline]
+pub(crate) fn spend() -> Result<(), Interruption> {
+    if with(Scheduler::spend) { spend_slow() } else { Ok(()) }
+}
+
+#[cold]
+fn spend_slow() -> Result<(), Interruption> {
+    match yield_now() {
+        // It need not wait, so that it may not wait is no reason to fail.
+        Err(Interruption::Unwinding) => Ok(()),
+        result => result,
+    }
+}
+
+/// May the current task wait? Not while it unwinds: `thread::panicking()` would then be true for
+/// every other greenlet of the thread, and a `std::sync::Mutex` that one of them unlocks meanwhile
+/// would be poisoned.
+#[inline]
+fn may_wait() -> Result<(), Interruption> {
+    if thread::panicking() {
+        return Err(Interruption::Unwinding);
+    }
+    match with_existing(Scheduler::refusal) {
+        Some(Some(refusal)) => refuse(refusal),
+        Some(None) => Ok(()),
+        None if current::has_ended() => Err(Interruption::Unwinding),
+        None => Ok(()),
+    }
+}
+
+#[cold]
+fn refuse(refusal: Refusal) -> Result<(), Interruption> {
+    match refusal {
+        Refusal::Interruption(interruption) => Err(interruption),
+        Refusal::GivesUp => {
+            report_current("refuses to be killed", String::new());
+            with(Scheduler::tell_killers);
+            Ok(())
+        }
+    }
+}
+
+#[inline]
+fn wait(
+    reason: Reason,
+    alarm: Option<(Instant, bool)>,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Interruption> {
+    let (ticket, key) = with(|hub| hub.begin_wait(reason, alarm));
+    arm(ticket);
+    switch()?;
+    with(|hub| hub.end_wait(key))
+}
+
+#[inline]
+fn switch() -> Result<(), Interruption> {
+    let spans = trace::leave_spans();
+    let switched = current::switch_out();
+    if let Some(spans) = spans {
+        spans.enter_again();
+    }
+    match switched {
+        Ok(()) => Ok(()),
+        Err(current::Stuck) => Err(stuck()),
+    }
+}
+
+#[cold]
+fn stuck() -> Interruption {
+    with(Scheduler::note_stuck);
+    Interruption::Stuck
+}
+
+/// Turns an interruption into what the user sees: the current greenlet unwinds from here, with a
+/// payload that prints nothing. While it unwinds already, the call merely fails.
+///
+/// # Panics
+///
+/// With [`BlocksForever`] if nothing can ever end the main greenlet's wait.
+#[cold]
+#[track_caller]
+pub(crate) fn raise(interruption: Interruption) -> Unwinding {
+    match interruption {
+        Interruption::Unwinding => Unwinding,
+        Interruption::Raised(cause) => raise_cause(cause),
+        Interruption::Stuck => {
+            let report =
+                with(|hub| hub.stuck.take()).unwrap_or_else(|| BlocksForever::new(String::new()));
+            trace::blocks_forever(&report);
+            current::print(&report);
+            panic::panic_any(report)
+        }
+    }
+}
+
+/// Unwinds the current greenlet.
+pub(crate) fn raise_cause(cause: Cause) -> ! {
+    let nobody_catches = with(|hub| hub.current == TaskId::MAIN && hub.running().catchers == 0);
+    if nobody_catches {
+        // Without this line a program would end with status 101 and not a word.
+        let what = match cause {
+            Cause::Killed => "was killed",
+            Cause::TimedOut(_) => "was ended by a timeout that nothing caught",
+        };
+        report_current(what, String::new());
+    }
+    panic::resume_unwind(Box::new(cause))
+}
+
+// ── waking ──
+
+/// Ends the wait named by `ticket`, unless something else ended it first: then false.
+#[inline]
+pub(crate) fn unpark(ticket: Ticket, number: u32) -> bool {
+    with_existing(|hub| hub.wake(ticket, Wake::Ready(number))).unwrap_or(false)
+}
+
+/// As [`unpark`]; the task runs before everybody who is ready.
+pub(crate) fn unpark_next(ticket: Ticket) -> bool {
+    with_existing(|hub| hub.wake_next(ticket)).unwrap_or(false)
+}
+
+/// Raises a kill in a task, at its present or next wait. One that has not begun is dropped, here.
+pub(crate) fn kill(task: TaskId) {
+    kill_and(task, false);
+}
+
+/// As [`kill`]; if it waits, it runs before everybody who is ready.
+pub(crate) fn kill_next(task: TaskId) {
+    kill_and(task, true);
+}
+
+fn kill_and(task: TaskId, next: bool) {
+    if let Some(killed @ Killed::Unrun(..)) = with_existing(|hub| hub.kill(task, next)) {
+        current::discard(killed);
+    }
+}
+
+/// `ticket` is to hear if `target` refuses to die. False: it has refused.
+pub(crate) fn watch_refusal(target: TaskId, ticket: Ticket) -> bool {
+    with(|hub| hub.watch_refusal(target, ticket))
+}
+
+// ── timeouts, shields, and catching ──
+
+pub(crate) fn start_timeout(at: Instant) -> (TaskId, TimeoutId, TimerKey) {
+    with(|hub| {
+        let (id, key) = hub.start_timeout(at);
+        (hub.current, id, key)
+    })
+}
+
+/// True if it had not been raised.
+pub(crate) fn cancel_timeout(task: TaskId, id: TimeoutId, key: TimerKey) -> bool {
+    with_existing(|hub| hub.cancel_timeout(task, id, key)).unwrap_or(false)
+}
+
+pub(crate) fn timeout_is_pending(task: TaskId, id: TimeoutId, key: TimerKey) -> bool {
+    with_existing(|hub| hub.timeout_is_pending(task, id, key)).unwrap_or(false)
+}
+
+/// Holds interruptions back from the current greenlet until the guard is dropped.
+pub(crate) fn shield() -> impl Drop {
+    struct Shield;
+    impl Drop for Shield {
+        fn drop(&mut self) {
+            with_existing(|hub| {
+                let task = hub.running();
+                task.shield = task.shield.saturating_sub(1); // none is left when the thread ends
+            });
+        }
+    }
+    with(|hub| hub.running().shield += 1);
+    Shield
+}
+
+/// Notes that what is raised in the current greenlet will be caught, until the guard is dropped.
+pub(crate) fn catching() -> impl Drop {
+    struct Catching;
+    impl Drop for Catching {
+        fn drop(&mut self) {
+            with_existing(|hub| hub.running().catchers -= 1);
+        }
+    }
+    with(|hub| hub.running().catchers += 1);
+    Catching
+}
+
+/// The current greenlet has caught a kill, and cleans up: it may wait.
+pub(crate) fn hold_kill() {
+    with(|hub| {
+        let task = hub.running();
+        if let Kill::Raise(times) = task.kill {
+            task.kill = Kill::Held(times);
+        }
+    });
+}
+
+/// The clean-up is over: the kill is raised again at the next wait of that task.
+pub(crate) fn release_kill(task: TaskId) {
+    with_existing(|hub| {
+        let Some(task) = hub.task(task) else { return };
+        if let Kill::Held(times) = task.kill {
+            task.kill = Kill::Raise(times);
+        }
+    });
+}
+
+// ── the current greenlet ──
+
+pub(crate) fn current() -> (TaskId, GreenletId) {
+    with(|hub| (hub.current, hub.running().id))
+}
+
+/// The name of a task; empty if it has ended.
+pub(crate) fn name_of(task: TaskId) -> String {
+    with_existing(|hub| if hub.task(task).is_some() { hub.name_of(task) } else { String::new() })
+        .unwrap_or_default()
+}
+
+pub(crate) fn local(key: LocalKey) -> Option<std::rc::Rc<dyn std::any::Any>> {
+    with(|hub| hub.running().extra.as_ref().and_then(|extra| extra.locals.get(key)))
+}
+
+pub(crate) fn set_local(key: LocalKey, value: std::rc::Rc<dyn std::any::Any>) {
+    let before = with(|hub| hub.running().extra().locals.set(key, value));
+    drop(before);
+}
+
+/// A moment so far from now. What no clock can tell is thirty years away.
+pub(crate) fn after(time: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + FAR)
+}
+
+// ── descriptors ──
+
+/// Uses the poller of this thread's hub.
+#[inline]
+pub(crate) fn poller<R>(f: impl FnOnce(&mut super::poller::Poller) -> R) -> R {
+    with(|hub| f(&mut hub.poller))
+}
+
+/// As [`poller`], for destructors.
+pub(crate) fn existing_poller<R>(f: impl FnOnce(&mut super::poller::Poller) -> R) -> Option<R> {
+    with_existing(|hub| f(&mut hub.poller))
+}
+
+/// Leaves the line of a descriptor and lets the next in line try, if there is anything to try for.
+pub(crate) fn leave_source(id: SourceId, side: Side, key: LineKey) {
+    with_existing(|hub| {
+        if let Some(next) = hub.poller.leave(id, side, key) {
+            hub.wake(next, Wake::Ready(0));
+        }
+    });
+}

@@ -1,0 +1,116 @@
+//! A picture of a hub: who is there, and who waits for what. Owned text and numbers, to be looked
+//! at when the hub runs on.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::scheduler::Scheduler;
+use super::task::{State, Task};
+use super::ticket::{GreenletId, TaskId};
+use crate::error::BlocksForever;
+
+/// Every greenlet of a thread at one moment. `Display` prints a line for each.
+///
+/// Made by [`dump`](crate::dump).
+#[derive(Clone, Debug)]
+pub struct Dump {
+    greenlets: Vec<DumpEntry>,
+}
+
+/// One greenlet in a [`Dump`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DumpEntry {
+    /// Its number.
+    pub id: GreenletId,
+    /// Its name: the one given, or `greenlet-` and its number.
+    pub name: String,
+    /// `"unstarted"`, `"ready"`, `"running"` or `"parked"`.
+    pub state: &'static str,
+    /// What it waits for, if it is parked.
+    pub reason: Option<String>,
+    /// How long it has existed. As exact as the hub's clock, which is read once a turn of its loop.
+    pub age: Duration,
+    /// Where it was spawned: `file:line:column`.
+    pub spawned_at: String,
+}
+
+impl Dump {
+    /// All of them, the main greenlet first, then in order of their numbers.
+    #[must_use]
+    pub fn greenlets(&self) -> &[DumpEntry] {
+        &self.greenlets
+    }
+}
+
+impl fmt::Display for Dump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut entries = self.greenlets.iter();
+        if let Some(first) = entries.next() {
+            first.fmt(f)?;
+        }
+        entries.try_for_each(|entry| write!(f, "\n{entry}"))
+    }
+}
+
+impl fmt::Display for DumpEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<16} {:<9}", self.name, self.state)?;
+        if let Some(reason) = &self.reason {
+            write!(f, " in {reason},")?;
+        }
+        write!(f, " {:.3} s old, spawned at {}", self.age.as_secs_f64(), self.spawned_at)
+    }
+}
+
+impl Scheduler {
+    pub(super) fn dump(&self) -> Dump {
+        let now = Instant::now();
+        let mut greenlets: Vec<_> =
+            self.tasks.iter().map(|(_, task)| self.entry(task, now)).collect();
+        greenlets.sort_by_key(|entry| entry.id);
+        Dump { greenlets }
+    }
+
+    fn entry(&self, task: &Task, now: Instant) -> DumpEntry {
+        let state = match task.state() {
+            State::Later | State::Unstarted => "unstarted",
+            State::Ready => "ready",
+            State::Running => "running",
+            State::Parked => "parked",
+        };
+        let reason = (task.state() == State::Parked).then(|| self.reason(task));
+        let age = now.saturating_duration_since(task.since);
+        DumpEntry {
+            id: task.id,
+            name: task.name(),
+            state,
+            reason,
+            age,
+            spawned_at: task.spawned_at(),
+        }
+    }
+
+    fn reason(&self, task: &Task) -> String {
+        let verb = task.reason.verb;
+        let object = task.reason.object.and_then(|id: TaskId| self.tasks.get(id.slot as usize));
+        object.map_or_else(|| verb.to_owned(), |object| format!("{verb} of {}", object.name()))
+    }
+
+    /// The main greenlet's wait can never end: writes down why, and ends it.
+    pub(super) fn note_stuck(&mut self) {
+        let dump = self.dump();
+        let report = format!(
+            "the main greenlet would wait for ever: no greenlet is ready, and there is no timer, \
+             no socket waited on and no other thread that could wake one\n{dump}"
+        );
+        self.stuck = Some(BlocksForever::new(report));
+        self.current = TaskId::MAIN;
+        self.running().set_state(State::Running);
+    }
+}
+
+/// A picture of this thread's hub.
+pub(crate) fn dump() -> Dump {
+    super::current::with(|hub| hub.dump())
+}

@@ -1,0 +1,231 @@
+//! A task: a coroutine and what the hub knows about it.
+//!
+//! ```text
+//!            spawn            pop               park              wake: event, deadline, interrupt
+//!  (nothing) -----> Unstarted -----> Running --------> Parked(turn n) --------------------> Ready
+//!      |              ^ |  ^            |  ^   yield                (only a ticket of turn n counts) |
+//!      | spawn_later  | |  |            |  +-------------------------- pop ------------------+
+//!      +----> Later --+ | kill          | return
+//!              | kill   v               v
+//!              +---> (removed; the stack goes back to the pool)
+//! ```
+//!
+//! The main greenlet (the thread's own stack) is a task like the others, except that it has no
+//! coroutine, is running when the hub comes to be, and is never removed.
+
+use std::any::Any;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
+use super::timers::TimerKey;
+use crate::coro::Coro;
+use crate::error::{Cause, TimeoutId};
+
+/// How often a kill is raised before its target is left alone: somebody catches it each time.
+pub(super) const REFUSALS: u8 = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Spawned for a later time, by [`Extra::start`].
+    Later,
+    /// In the run queue, for the first time.
+    Unstarted,
+    /// In the run queue.
+    Ready,
+    /// The one of its thread that runs.
+    Running,
+    /// Waits under the ticket of the present turn.
+    Parked,
+}
+
+impl State {
+    /// Every arrow of the picture above, and no other.
+    fn may_become(self, next: State) -> bool {
+        use State::{Later, Parked, Ready, Running, Unstarted};
+        matches!(
+            (self, next),
+            (Later, Unstarted)
+                | (Unstarted | Ready, Running)
+                | (Running, Parked | Ready)
+                | (Parked, Ready | Running)
+        )
+    }
+}
+
+/// How the last wait ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer {
+    Woken(Wake),
+    Raised(Cause),
+}
+
+/// Fields in the order of how often a switch looks at them.
+#[derive(Debug)]
+pub(crate) struct Task {
+    /// `None` while it runs, and for the main greenlet.
+    pub(super) coro: Option<Coro>,
+    pub(super) generation: u32,
+    pub(super) turn: u32,
+    state: State,
+    /// Something is to be raised at a wait, now or when it is no longer held back: look closer.
+    pub(super) attention: bool,
+    pub(super) kill: Kill,
+    /// The present wait lets nothing be raised: somebody's borrow depends on its being answered.
+    pub(super) hard: bool,
+    /// Depth of `shield`s.
+    pub(super) shield: u16,
+    /// Frames that would catch what is raised here.
+    pub(super) catchers: u16,
+    pub(super) answer: Answer,
+    pub(super) reason: Reason,
+    pub(super) id: GreenletId,
+    pub(super) site: &'static Location<'static>,
+    /// By the hub's clock, which it reads once in a while.
+    pub(super) since: Instant,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// Where a task stands with being killed. The flag is sticky: it is raised until it has its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kill {
+    No,
+    /// To be raised; has been, so many times.
+    Raise(u8),
+    /// Caught by `catch_interrupt`, whose holder is cleaning up. Raised before, so many times.
+    Held(u8),
+    /// Refused too often; left alone.
+    GivenUp,
+}
+
+/// What most tasks never need.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    pub(super) name: Option<Rc<str>>,
+    pub(super) locals: Locals,
+    /// Timeouts that were due while the task did not wait, with the depth of shields they began at.
+    pub(super) timeouts: Vec<(TimeoutId, u16)>,
+    /// Who waits for this task to be dead, and must hear if it refuses.
+    pub(super) killers: Vec<Ticket>,
+    /// When it is to start.
+    pub(super) start: Option<TimerKey>,
+}
+
+/// What a value that belongs to one task is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LocalKey {
+    /// The address of a `static`.
+    Static(usize),
+    /// One a type.
+    Type(std::any::TypeId),
+}
+
+/// Values that belong to one task. Few, so a search beats a table.
+#[derive(Default)]
+pub(crate) struct Locals(Vec<(LocalKey, Rc<dyn Any>)>);
+
+impl Locals {
+    pub(super) fn get(&self, key: LocalKey) -> Option<Rc<dyn Any>> {
+        self.0.iter().find(|(at, _)| *at == key).map(|(_, value)| Rc::clone(value))
+    }
+
+    /// What was there before is returned, to be dropped where its destructor may run.
+    pub(super) fn set(&mut self, key: LocalKey, value: Rc<dyn Any>) -> Option<Rc<dyn Any>> {
+        match self.0.iter_mut().find(|(at, _)| *at == key) {
+            Some((_, present)) => Some(std::mem::replace(present, value)),
+            None => {
+                self.0.push((key, value));
+                None
+            }
+        }
+    }
+
+    /// The one that was set last.
+    pub(super) fn pop(&mut self) -> Option<Rc<dyn Any>> {
+        self.0.pop().map(|(_, value)| value)
+    }
+}
+
+impl std::fmt::Debug for Locals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Locals").field(&self.0.len()).finish()
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        state: State,
+        generation: u32,
+        id: GreenletId,
+        site: &'static Location<'static>,
+        since: Instant,
+    ) -> Task {
+        Task {
+            coro: None,
+            generation,
+            turn: 0,
+            state,
+            attention: false,
+            kill: Kill::No,
+            hard: false,
+            shield: 0,
+            catchers: 0,
+            answer: Answer::Woken(Wake::Ready(0)),
+            reason: Reason::new(""),
+            id,
+            site,
+            since,
+            extra: None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    #[inline]
+    pub(super) fn set_state(&mut self, next: State) {
+        debug_assert!(self.state.may_become(next), "{:?} -> {next:?}", self.state);
+        self.state = next;
+    }
+
+    /// Begins a wait: older tickets are void from here on.
+    #[inline]
+    pub(super) fn next_turn(&mut self, task: TaskId) -> Ticket {
+        self.turn = self.turn.wrapping_add(1);
+        Ticket { task, turn: self.turn }
+    }
+
+    pub(super) fn name(&self) -> String {
+        let given = self.extra.as_ref().and_then(|extra| extra.name.as_deref());
+        given.map_or_else(|| self.id.default_name(), str::to_owned)
+    }
+
+    /// `file:line:column`; of the main greenlet, where its hub came to be.
+    pub(super) fn spawned_at(&self) -> String {
+        self.site.to_string()
+    }
+
+    pub(super) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// May a kill be raised at its present wait?
+    pub(super) fn kill_is_due(&self) -> bool {
+        matches!(self.kill, Kill::Raise(_)) && self.shield == 0 && !self.hard
+    }
+
+    /// May a timeout that began under so many shields be raised at its present wait?
+    pub(super) fn timeout_is_due(&self, depth: u16) -> bool {
+        depth >= self.shield && !self.hard
+    }
+
+    /// Notes that a kill is raised now.
+    pub(super) fn count_kill(&mut self) {
+        if let Kill::Raise(times) = self.kill {
+            self.kill = Kill::Raise(times + 1);
+        }
+    }
+}

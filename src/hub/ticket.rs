@@ -1,0 +1,74 @@
+//! Names for tasks and for waits: plain numbers, which may be kept as long as one likes.
+
+use std::fmt;
+
+/// A task of this hub. A slot is used again, a generation is not: the name of a task that has ended
+/// names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskId {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+impl TaskId {
+    /// The thread's own stack.
+    pub(crate) const MAIN: TaskId = TaskId { slot: 0, generation: 0 };
+}
+
+/// One wait of one task. It works once: when the wait has ended, for whatever reason, the ticket is
+/// void, and whoever still holds it need not be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(super) task: TaskId,
+    pub(super) turn: u32,
+}
+
+/// What a wait is for, as shown by dumps. Open, so that upper floors invent their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason {
+    pub(super) verb: &'static str,
+    pub(super) object: Option<TaskId>,
+}
+
+impl Reason {
+    pub(crate) const fn new(verb: &'static str) -> Reason {
+        Reason { verb, object: None }
+    }
+
+    /// A wait for that task, which a dump then names.
+    pub(crate) const fn of(self, task: TaskId) -> Reason {
+        Reason { object: Some(task), ..self }
+    }
+}
+
+/// How a wait ended that was not interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Somebody used the ticket, and left this number.
+    Ready(u32),
+    /// The wait's own deadline came first.
+    Elapsed,
+}
+
+impl Wake {
+    pub(crate) fn is_elapsed(self) -> bool {
+        self == Wake::Elapsed
+    }
+}
+
+/// The number of a greenlet: unique in its thread and never used again. The main greenlet is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GreenletId(pub(super) u64);
+
+impl GreenletId {
+    /// What a greenlet is called that was given no name.
+    pub(crate) fn default_name(self) -> String {
+        format!("greenlet-{self}")
+    }
+}
+
+impl fmt::Display for GreenletId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

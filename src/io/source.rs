@@ -1,0 +1,173 @@
+//! Try, else wait, try again.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::hub::{self, LineKey, Reason, Side, SourceId, Wake};
+
+/// How long a call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Forever,
+    Within(Duration),
+    /// It fails with `WouldBlock` instead.
+    Never,
+}
+
+/// What a call that did not block came to.
+#[derive(Debug)]
+pub(crate) enum Tried<T> {
+    Done(T),
+    /// Done, and the kernel transferred less than it was asked to: it has no more for now.
+    CutShort(T),
+}
+
+/// A descriptor whose calls park the greenlet instead of blocking the thread.
+///
+/// The calls themselves must not block: by `MSG_DONTWAIT`, or because the descriptor is ours and
+/// non-blocking.
+#[derive(Debug)]
+pub(crate) struct Io<S: AsFd> {
+    /// `None` only while `into_inner` takes it out.
+    inner: Option<S>,
+    /// With the poller since the first call that would have blocked; many never do.
+    source: Cell<Option<SourceId>>,
+}
+
+impl<S: AsFd> Io<S> {
+    pub(crate) fn new(inner: S) -> Io<S> {
+        Io { inner: Some(inner), source: Cell::new(None) }
+    }
+
+    pub(crate) fn inner(&self) -> &S {
+        self.inner.as_ref().expect("only into_inner takes it, and self with it")
+    }
+
+    /// The descriptor's owner, no longer watched.
+    pub(crate) fn into_inner(mut self) -> S {
+        self.forget_source();
+        self.inner.take().expect("only into_inner takes it, and self with it")
+    }
+
+    /// Calls `attempt` until it does not say `WouldBlock`, waiting in between. Those who wait for the
+    /// same direction are served first come, first served.
+    ///
+    /// # Errors
+    ///
+    /// What `attempt` says; `TimedOut` after `limit`; `Other` while the greenlet unwinds.
+    pub(crate) fn run<T>(
+        &self,
+        side: Side,
+        verb: &'static str,
+        limit: Limit,
+        mut attempt: impl FnMut(&S) -> io::Result<Tried<T>>,
+    ) -> io::Result<T> {
+        if let Err(interruption) = hub::spend() {
+            return Err(hub::raise(interruption).into());
+        }
+        let mut turn = Turn { io: self, side, verb, deadline: None, place: None };
+        if limit != Limit::Never && !turn.may_try() {
+            turn.wait(limit)?;
+        }
+        loop {
+            match attempt(self.inner()) {
+                Ok(Tried::Done(value)) => return Ok(value),
+                Ok(Tried::CutShort(value)) => {
+                    if let Some(source) = self.source.get() {
+                        hub::poller(|poller| poller.cut_short(source, side));
+                    }
+                    return Ok(value);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && limit != Limit::Never =>
+                {
+                    turn.would_block()?;
+                    turn.wait(limit)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn forget_source(&self) {
+        if let Some(source) = self.source.take() {
+            hub::existing_poller(|poller| poller.deregister(source, self.inner().as_fd()));
+        }
+    }
+}
+
+impl<S: AsFd> Drop for Io<S> {
+    fn drop(&mut self) {
+        self.forget_source();
+    }
+}
+
+/// One call's turn at a descriptor: from its first wait until the end it has a place in line.
+struct Turn<'a, S: AsFd> {
+    io: &'a Io<S>,
+    side: Side,
+    verb: &'static str,
+    deadline: Option<Instant>,
+    place: Option<(SourceId, LineKey)>,
+}
+
+impl<S: AsFd> Turn<'_, S> {
+    /// Is there hope, and nobody who waits already?
+    #[inline]
+    fn may_try(&self) -> bool {
+        let side = self.side;
+        self.io.source.get().is_none_or(|source| hub::poller(|poller| poller.may_try(source, side)))
+    }
+
+    /// The kernel said so. From now on the poller watches the descriptor, if it did not before.
+    fn would_block(&self) -> io::Result<()> {
+        hub::poller(|poller| {
+            let source = match self.io.source.get() {
+                Some(source) => source,
+                None => poller.register(self.io.inner().as_fd())?,
+            };
+            self.io.source.set(Some(source));
+            poller.would_block(source, self.side);
+            Ok(())
+        })
+    }
+
+    /// Waits for its turn to try.
+    fn wait(&mut self, limit: Limit) -> io::Result<()> {
+        let Some(source) = self.io.source.get() else { return Ok(()) };
+        if let (None, Limit::Within(time)) = (self.deadline, limit) {
+            self.deadline = Some(hub::after(time));
+        }
+        let (side, place) = (self.side, &mut self.place);
+        let woken = hub::park(Reason::new(self.verb), self.deadline, |ticket| {
+            hub::poller(|poller| match place {
+                Some((_, key)) => poller.stay(source, side, *key, ticket),
+                None => *place = poller.join(source, side, ticket).map(|key| (source, key)),
+            });
+        });
+        match woken {
+            Ok(Wake::Ready(_)) => Ok(()),
+            Ok(Wake::Elapsed) => Err(io::ErrorKind::TimedOut.into()),
+            Err(interruption) => {
+                // Left before unwinding: the next in line may be what everybody waits for.
+                self.leave();
+                Err(hub::raise(interruption).into())
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some((source, key)) = self.place.take() {
+            hub::leave_source(source, self.side, key);
+        }
+    }
+}
+
+impl<S: AsFd> Drop for Turn<'_, S> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,21 @@
+//! Sockets, name for name `std::net`: where std blocks the thread, these park the greenlet.
+//!
+//! `use std::net` replaced by `use greenloom::net` compiles and does the same. What differs:
+//!
+//! - A time-out (`set_read_timeout` and its like) is an error of kind
+//!   [`TimedOut`](std::io::ErrorKind::TimedOut) everywhere; std's kind depends on the platform.
+//! - `try_clone` shares the descriptor by counting, and cannot fail.
+//! - They are local to their thread; [`into_std`](TcpStream::into_std) makes one that may travel.
+//!
+//! This room holds no waiting code: every call is one line on [`io`](crate::io).
+
+mod raw_fd;
+mod tcp;
+
+#[doc(no_inline)]
+pub use std::net::{
+    AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
+    ToSocketAddrs,
+};
+
+pub use tcp::{Incoming, TcpListener, TcpStream};

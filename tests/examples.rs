@@ -1,0 +1,186 @@
+//! Runs the examples: the tests each of them brings along, and the two echo programs together.
+//!
+//! The examples are modules here, so server and client can be run in one process, on one thread.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream as StdStream};
+use std::thread;
+use std::time::Duration;
+
+use greenloom::net::{SocketAddr, TcpListener};
+use indicatif::ProgressBar;
+
+#[path = "../examples/echo_client.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod echo_client;
+#[path = "../examples/echo_server.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod echo_server;
+#[path = "../examples/million.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod million;
+#[path = "../examples/sleepers.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod sleepers;
+#[path = "../examples/switch.rs"]
+mod switch;
+
+/// No test takes this long; one that does hangs.
+const HANG: Duration = Duration::from_secs(120);
+
+/// Runs `test` beside an echo server that is there for it alone.
+fn with_server(test: impl FnOnce(SocketAddr)) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = greenloom::spawn::<_, ()>(move || echo_server::serve(&listener));
+    greenloom::with_timeout(HANG, || test(address)).expect("it hangs");
+    assert!(!server.is_finished(), "the server gave up");
+    server.kill();
+}
+
+/// Runs `visit` on a thread of the operating system while this thread serves it.
+///
+/// The thread holds a line to us for as long as it runs, so that we learn of its end (even by a
+/// panic) by waiting on a socket.
+fn elsewhere<T: Send + 'static>(visit: impl FnOnce() -> T + Send + 'static) -> T {
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = door.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        let _line = StdStream::connect(address).unwrap();
+        visit()
+    });
+    let (mut line, _) = door.accept().unwrap();
+    assert_eq!(line.read(&mut [0]).unwrap(), 0, "the line is only there to be closed");
+    thread.join().unwrap()
+}
+
+fn run_clients(server: SocketAddr, clients: u32, messages: u32, size: u32) -> echo_client::Report {
+    let load = echo_client::Load { server: vec![server], clients, messages, size };
+    echo_client::run(&load, &ProgressBar::hidden())
+}
+
+/// Everybody else is served well while (or after) somebody misbehaves.
+fn assert_others_are_served(server: SocketAddr) {
+    let report = run_clients(server, 5, 5, 50);
+    assert!(report.is_perfect(), "{report}");
+}
+
+fn say(stream: &mut StdStream, words: &[u8]) {
+    stream.write_all(words).unwrap();
+}
+
+fn hear(stream: &mut StdStream, count: usize) -> Vec<u8> {
+    let mut heard = vec![0; count];
+    stream.read_exact(&mut heard).unwrap();
+    heard
+}
+
+#[test]
+fn smoke() {
+    with_server(|server| {
+        let report = run_clients(server, 1, 1, 10);
+        assert!(report.is_perfect(), "{report}");
+        assert_eq!(report.correct, 1);
+    });
+}
+
+/// Not more clients than fit into the 1024 descriptors that many systems allow, both ends counted.
+#[test]
+fn many_clients() {
+    with_server(|server| {
+        let report = run_clients(server, 200, 50, 64);
+        assert!(report.is_perfect(), "{report}");
+        assert_eq!((report.correct, report.wrong, report.lost), (10_000, 0, 0));
+    });
+}
+
+/// One message is longer than all buffers between client and server.
+#[test]
+fn long_messages() {
+    with_server(|server| {
+        let report = run_clients(server, 2, 1, 16 * 1024 * 1024);
+        assert!(report.is_perfect(), "{report}");
+    });
+}
+
+#[test]
+fn a_visitor_who_sends_byte_by_byte() {
+    with_server(|server| {
+        elsewhere(move || {
+            let mut stream = StdStream::connect(server).unwrap();
+            for byte in b"slowly" {
+                say(&mut stream, &[*byte]);
+                assert_eq!(hear(&mut stream, 1), [byte.to_ascii_uppercase()]);
+            }
+        });
+        assert_others_are_served(server);
+    });
+}
+
+/// All replies come before the end.
+#[test]
+fn a_visitor_who_half_closes() {
+    with_server(|server| {
+        let question: Vec<u8> = (0..200_000).map(|at: usize| b'a' + (at % 26) as u8).collect();
+        let expected = question.to_ascii_uppercase();
+        let answer = elsewhere(move || {
+            let mut stream = StdStream::connect(server).unwrap();
+            let mut asking = stream.try_clone().unwrap();
+            let asker = thread::spawn(move || {
+                say(&mut asking, &question);
+                asking.shutdown(Shutdown::Write).unwrap();
+            });
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            asker.join().unwrap();
+            answer
+        });
+        assert!(answer == expected, "{} of {} bytes", answer.len(), expected.len());
+        assert_others_are_served(server);
+    });
+}
+
+/// Its greenlet is stuck in a write for as long as the visitor likes.
+#[test]
+fn a_visitor_who_never_reads() {
+    with_server(|server| {
+        let deaf = elsewhere(move || {
+            let mut stream = StdStream::connect(server).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let mut refusals = 0;
+            while refusals < 3 {
+                match stream.write(&[b'x'; 64 * 1024]) {
+                    Ok(_) => refusals = 0,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        refusals += 1;
+                        let others = StdStream::connect(server).unwrap();
+                        greet(others);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            stream
+        });
+        assert_others_are_served(server);
+        drop(deaf);
+        assert_others_are_served(server);
+    });
+}
+
+/// Closing a socket with an answer unread makes the kernel send a reset.
+#[test]
+fn a_visitor_who_resets() {
+    with_server(|server| {
+        elsewhere(move || {
+            let mut stream = StdStream::connect(server).unwrap();
+            say(&mut stream, b"never mind");
+            stream.peek(&mut [0]).unwrap();
+        });
+        assert_others_are_served(server);
+    });
+}
+
+fn greet(mut stream: StdStream) {
+    say(&mut stream, b"hello");
+    assert_eq!(hear(&mut stream, 5), b"HELLO");
+}

@@ -303,7 +303,7 @@ impl<V: 'static> Core<V> {
             hub::set_local(key, Rc::new(Identity(Rc::clone(&core))));
             let result = panic::catch_unwind(AssertUnwindSafe(|| body(first.open())));
             hub::drop_locals();
-            core.end(result);
+            hub::quietly("panicked at its end", || core.end(result));
         };
         let birth = Birth { start: Start::Next, ..Birth::here(None) };
         match hub::spawn(birth, run) {

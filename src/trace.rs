@@ -32,15 +32,15 @@ pub(crate) struct Spans {
     entered: Vec<Id>,
 }
 
-/// Takes the current greenlet's spans off the thread. Costs one load where no subscriber was ever
-/// set, and allocates only if a span is entered.
+/// Was a subscriber ever set? If not, there are no spans to care about, and this load is all that
+/// they cost.
 #[inline]
-pub(crate) fn leave_spans() -> Option<Spans> {
-    if dispatcher::has_been_set() { leave_spans_slow() } else { None }
+pub(crate) fn is_listened_to() -> bool {
+    dispatcher::has_been_set()
 }
 
-#[cold]
-fn leave_spans_slow() -> Option<Spans> {
+/// Takes the current greenlet's spans off the thread. Allocates only if one is entered.
+pub(crate) fn leave_spans() -> Option<Spans> {
     dispatcher::get_default(|dispatch| {
         let mut entered = Vec::new();
         while let Some(id) = dispatch.current_span().id().cloned() {

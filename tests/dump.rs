@@ -141,8 +141,9 @@ fn every_wait_of_the_crate_root_has_its_reason() {
         reason_of(move || wait(&sleeper))
     };
     assert_eq!(reason_of(|| sleep(FOR_EVER)), "sleep");
-    assert_eq!(with_sleeper(|sleeper| sleeper.join()), "join");
-    assert_eq!(with_sleeper(|sleeper| assert!(sleeper.join_timeout(FOR_EVER))), "join");
+    let join = format!("join of {}", sleeper.name());
+    assert_eq!(with_sleeper(|sleeper| sleeper.join()), join);
+    assert_eq!(with_sleeper(|sleeper| assert!(sleeper.join_timeout(FOR_EVER))), join);
     assert_eq!(with_sleeper(|sleeper| assert_eq!(wait_any([sleeper]), 0)), "wait_any");
     assert_eq!(with_sleeper(|sleeper| assert_eq!(iwait([sleeper]).next(), Some(0))), "iwait");
     let over_a_sleeper = || {
@@ -171,7 +172,8 @@ fn one_that_waits_for_a_kill_to_be_over_says_so() {
     }));
     until(|| shielded.is_started());
     let killing = Rc::clone(&shielded);
-    assert_eq!(reason_of(move || killing.kill()), "kill");
+    let kill = format!("kill of {}", shielded.name());
+    assert_eq!(reason_of(move || killing.kill()), kill);
     release.set(true);
     shielded.join();
 }

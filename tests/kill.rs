@@ -60,7 +60,7 @@ fn kill_in(wait: fn(), shown: Shown) {
 fn a_killed_sleeper_leaves_no_timer() {
     within(MINUTE, || {
         let sleepers: Vec<_> = (0..100).map(|_| spawn(|| sleep(HOUR))).collect();
-        yield_now();
+        settle();
         killall(&sleepers);
         spawn_later(HOUR, || ()).kill();
         let stuck = stuck();
@@ -740,7 +740,7 @@ fn who_refuses_does_not_starve_the_others() {
                 }
             })
         };
-        yield_now();
+        until(|| target.is_started());
         target.kill_nowait();
         sleep(ms(5));
         done.set(true);
@@ -904,7 +904,7 @@ fn the_outermost_shield_counts() {
                 log.say("went on");
             })
         };
-        yield_now();
+        until(|| target.is_started());
         target.kill_nowait();
         done.set(true);
         target.join();
@@ -1019,6 +1019,11 @@ fn kind<T>(result: io::Result<T>) -> Option<io::ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
+/// Uses one end of a connection whose other end stays open meanwhile.
+fn on<R>(pair: &(TcpStream, TcpStream), f: impl FnOnce(&TcpStream) -> R) -> R {
+    f(&pair.0)
+}
+
 /// `while_unwinding! { test: prepared call => answer; .. }`
 macro_rules! while_unwinding {
     ($($name:ident: $prepare:expr => $expected:expr;)+) => {
@@ -1095,26 +1100,26 @@ while_unwinding! {
     with_timeout_returns: || || with_timeout(ms(1), || sleep(HOUR)).is_ok() => true;
     read_is_an_error: || {
         let pair = tcp_pair();
-        move || kind((&pair.0).read(&mut [0]))
+        move || on(&pair, |mut stream| kind(stream.read(&mut [0])))
     } => Some(io::ErrorKind::Other);
     // The loops of std must not spin on it.
     read_exact_is_an_error: || {
         let pair = tcp_pair();
-        move || kind((&pair.0).read_exact(&mut [0; 8]))
+        move || on(&pair, |mut stream| kind(stream.read_exact(&mut [0; 8])))
     } => Some(io::ErrorKind::Other);
     copy_is_an_error: || {
         let pair = tcp_pair();
-        move || kind(io::copy(&mut &pair.0, &mut io::sink()))
+        move || on(&pair, |mut stream| kind(io::copy(&mut stream, &mut io::sink())))
     } => Some(io::ErrorKind::Other);
     write_is_an_error: || {
         let pair = tcp_pair();
-        move || {
+        move || on(&pair, |mut stream| {
             loop {
-                if let Err(error) = (&pair.0).write_all(&[0; 1 << 16]) {
+                if let Err(error) = stream.write_all(&[0; 1 << 16]) {
                     break error.kind();
                 }
             }
-        }
+        })
     } => io::ErrorKind::Other;
     accept_is_an_error: || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -1128,7 +1133,7 @@ fn connect_while_unwinding_is_an_error() {
     within(MINUTE, || {
         let prepare = || {
             let listener = FullListener::new();
-            move || kind(TcpStream::connect(listener.address))
+            move || kind(TcpStream::connect(listener.address()))
         };
         calls_while_unwinding(prepare, Some(io::ErrorKind::Other));
     });

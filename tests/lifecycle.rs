@@ -55,6 +55,8 @@ struct Subject {
     /// The verb is about to be applied. Until then one that shall be ready keeps itself so, and one
     /// that shall be parked goes back to sleep.
     now: Rc<Cell<bool>>,
+    /// The verb has been applied, and its call has returned.
+    applied: Rc<Cell<bool>>,
     log: Log,
 }
 
@@ -68,6 +70,7 @@ impl Subject {
             verb,
             myself: Rc::default(),
             now: Rc::default(),
+            applied: Rc::default(),
             log: log.clone(),
         };
         let greenlet = subject.clone().spawn();
@@ -130,6 +133,7 @@ impl Subject {
     fn apply(&self, greenlet: Greenlet<u32>) {
         self.now.set(true);
         (self.verb)(greenlet, &self.log);
+        self.applied.set(true);
     }
 
     /// Brings `greenlet` into the state in question and applies the verb there.
@@ -140,7 +144,7 @@ impl Subject {
             State::Parked => until_parked(greenlet.id()),
             State::Running => {
                 *self.myself.borrow_mut() = Some(greenlet);
-                until(|| self.myself.borrow().is_none());
+                until(|| self.applied.get() || self.has_ended());
                 return;
             }
             State::Finished => greenlet.join(),

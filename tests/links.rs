@@ -199,8 +199,8 @@ fn a_link_to_the_panicked_or_killed_runs_later() {
     within(MINUTE, || {
         let log = Log::new();
         let panicked = spawn(|| panic!("boom"));
-        let killed = spawn(|| ());
         panicked.join();
+        let killed = spawn(|| ());
         killed.kill();
         panicked.link(log.outcome());
         log.assert_empty();

@@ -337,8 +337,8 @@ fn printed_during(f: impl FnOnce()) -> Vec<String> {
     });
     f();
     let me = thread::current().id();
-    let mut printed = PRINTED.lock().unwrap();
-    printed.extract_if(.., |(thread, _)| *thread == me).map(|(_, text)| text).collect()
+    let printed = PRINTED.lock().unwrap();
+    printed.iter().filter(|(thread, _)| *thread == me).map(|(_, text)| text.clone()).collect()
 }
 
 #[test]
@@ -544,14 +544,15 @@ fn a_panic_of_the_body_ends_the_children() {
         let panic = swallow(|| {
             scope(|s| {
                 s.spawn(|| {
-                    let _guard = log.at_drop("child");
+                    log.say("child began");
+                    let _guard = log.at_drop("child ended");
                     sleep(HOUR);
                 });
-                yield_now();
+                until(|| log.has("child began"));
                 panic!("body");
             })
         });
         assert_eq!(message(panic.unwrap_err().as_ref()), "body");
-        log.assert_is(["child"]);
+        log.assert_is(["child began", "child ended"]);
     });
 }

@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use greenloom::raw::Coroutine;
 use greenloom::{sleep, spawn, with_timeout, yield_now};
-use net_util::{Log, hang_guard, ms, pair, parked_for, until};
-
-const FOR_EVER: Duration = Duration::from_secs(3_600);
+use net_util::{Log, eventually, hang_guard, ms, pair, parked_for, until};
 
 /// The coroutine that started the running one, as a rule.
 fn parent<V: 'static>() -> Coroutine<V> {
@@ -500,22 +498,22 @@ fn a_coroutine_may_drop_another() {
 fn a_dropped_one_takes_those_along_that_only_it_holds() {
     let _guard = hang_guard();
     let log = Log::default();
-    let outer = Coroutine::new({
+    let suspended = |name: &'static str, holds: Option<Coroutine<()>>| {
         let log = log.clone();
-        move |(): ()| {
-            let _outer = log.on_drop("outer");
-            let inner = Coroutine::new(move |(): ()| {
-                let _inner = log.on_drop("inner");
-                yield_up(());
-            });
-            inner.switch(());
+        let coroutine = Coroutine::new(move |(): ()| {
+            let _held = (log.on_drop(name), holds);
             yield_up(());
-            inner.switch(());
-        }
-    });
-    outer.switch(());
+        });
+        coroutine.switch(());
+        coroutine
+    };
+    let innermost = suspended("innermost", None);
+    let inner = suspended("inner", Some(innermost));
+    let outer = suspended("outer", Some(inner));
     drop(outer);
-    assert_eq!(log.take(), ["inner", "outer"]);
+    // One that unwinds cannot wait for another to do so, so the others follow when they can.
+    until(|| log.lines().len() == 3);
+    assert_eq!(log.take(), ["outer", "inner", "innermost"]);
 }
 
 // ── Inside, everything that blocks works ──
@@ -615,40 +613,50 @@ fn ping_pong_inside_a_greenlet_while_others_run() {
 }
 
 #[test]
-fn a_kill_reaches_a_coroutine_that_waits_and_then_its_greenlet() {
+fn a_kill_is_raised_at_the_switch_of_its_greenlet() {
     let _guard = hang_guard();
     let log = Log::default();
     let greenlet = spawn({
         let log = log.clone();
         move || {
-            let _outer = log.on_drop("greenlet");
-            let coroutine = Coroutine::new(move |(): ()| {
-                let _inner = log.on_drop("coroutine");
-                sleep(FOR_EVER);
+            let _outer = log.on_drop("greenlet unwound");
+            let coroutine = Coroutine::new({
+                let log = log.clone();
+                move |(): ()| {
+                    let _inner = log.on_drop("coroutine over");
+                    log.add("coroutine sleeps");
+                    sleep(ms(20));
+                }
             });
             coroutine.switch(());
+            log.add("not reached");
         }
     });
     until(|| parked_for("sleep") == 1);
     greenlet.kill();
     assert!(greenlet.get().unwrap_err().is_killed());
-    assert_eq!(log.take(), ["coroutine", "greenlet"]);
+    // The coroutine waits for something else; it ends by itself, and its value goes nowhere.
+    assert_eq!(log.take(), ["coroutine sleeps", "greenlet unwound"]);
+    eventually(|| !log.lines().is_empty());
+    assert_eq!(log.take(), ["coroutine over"]);
 }
 
 #[test]
-fn a_timeout_reaches_a_coroutine_that_waits() {
+fn a_timeout_is_raised_at_the_switch_of_its_owner() {
     let _guard = hang_guard();
     let log = Log::default();
     let coroutine = Coroutine::new({
         let log = log.clone();
         move |(): ()| {
-            let _noted = log.on_drop("unwound");
-            sleep(FOR_EVER);
+            sleep(ms(40));
+            log.add("slept");
         }
     });
     assert!(with_timeout(ms(10), || coroutine.switch(())).is_err());
-    assert_eq!(log.take(), ["unwound"]);
-    assert!(coroutine.is_dead());
+    assert_eq!(log.take(), [""; 0]);
+    assert!(!coroutine.is_dead());
+    eventually(|| coroutine.is_dead());
+    assert_eq!(log.take(), ["slept"]);
 }
 
 // ── Generators ──

@@ -12,7 +12,7 @@ use greenloom::{
     Elapsed, catch_interrupt, current, dump, iwait, joinall, killall, scope, shield, sleep, spawn,
     spawn_later, wait_any, with_timeout, yield_now,
 };
-use util::{End, HOUR, Log, MINUTE, end_of, ms, within};
+use util::{End, HOUR, Log, MINUTE, end_of, ms, until, until_parked, within};
 
 #[test]
 fn smoke() {
@@ -64,7 +64,7 @@ fn a_killed_greenlet_unwinds() {
             let _guard = guard;
             sleep(HOUR);
         });
-        yield_now();
+        until_parked(sleeper.id());
         sleeper.kill();
         log.assert_is(["unwound"]);
         assert_eq!(end_of(sleeper), End::Killed);
@@ -103,7 +103,7 @@ fn an_interrupt_can_be_looked_at_and_passed_on() {
                 interrupt.resume();
             }
         });
-        yield_now();
+        until_parked(sleeper.id());
         sleeper.kill();
         log.assert_is(["kill: true", "cleaned up"]);
         assert_eq!(end_of(sleeper), End::Killed);
@@ -185,7 +185,7 @@ fn a_local_for_each_greenlet() {
 fn a_dump_shows_who_waits() {
     within(MINUTE, || {
         let sleeper = spawn(|| sleep(HOUR));
-        yield_now();
+        until(|| !dump().greenlets().iter().any(|entry| entry.state == "unstarted"));
         let dump = dump();
         let entry = dump.greenlets().iter().find(|entry| entry.id == sleeper.id()).unwrap();
         assert_eq!(entry.state, "parked");

@@ -307,11 +307,11 @@ fn unstarted_greenlets_are_dropped_and_never_run() {
     let _guard = hang_guard();
     let notes = notes_of_a_thread(|note| {
         let (dropped, ran) = (note("dropped"), note("ran"));
-        spawn(move || {
+        drop(spawn(move || {
             let _dropped = dropped;
             drop(ran);
             sleep(FOR_EVER);
-        });
+        }));
     });
     // Fields drop in the order of capture; had it run, "ran" would come first.
     assert_eq!(notes, ["dropped", "ran"]);
@@ -322,7 +322,7 @@ fn later_greenlets_are_dropped_and_never_run() {
     let _guard = hang_guard();
     let notes = notes_of_a_thread(|note| {
         let dropped = note("dropped");
-        spawn_later(FOR_EVER, move || drop(dropped));
+        drop(spawn_later(FOR_EVER, move || drop(dropped)));
         yield_now();
     });
     assert_eq!(notes, ["dropped"]);
@@ -333,7 +333,7 @@ fn scopes_are_unwound_children_first() {
     let _guard = hang_guard();
     let notes = notes_of_a_thread(|note| {
         let (owner, first, second) = (note("owner"), note("child"), note("child"));
-        spawn(move || {
+        let _owner = spawn(move || {
             let borrowed = owner;
             scope(|s| {
                 for held in [first, second] {
@@ -486,10 +486,10 @@ fn many_threads_come_and_go() {
         finish(thread::spawn(move || {
             for _ in 0..20 {
                 let count = Count(Arc::clone(&dropped));
-                spawn(move || {
+                drop(spawn(move || {
                     let _count = count;
                     sleep(FOR_EVER);
-                });
+                }));
             }
             until(|| parked_for("sleep") == 20);
         }));
@@ -503,7 +503,7 @@ fn many_threads_come_and_go() {
 #[ignore = "run by exit_from_inside_a_greenlet_ends_the_process in a process of its own"]
 fn child_exits_from_inside_a_greenlet() {
     if is_child() {
-        spawn(|| sleep(FOR_EVER));
+        let _parked = spawn(|| sleep(FOR_EVER));
         let exiting = spawn(|| {
             yield_now();
             process::exit(7)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use greenloom::{
     Elapsed, Greenlet, JoinError, Timeout, catch_interrupt, joinall, joinall_timeout, scope,
-    shield, sleep, spawn, wait_any, wait_any_timeout, with_timeout, yield_now,
+    shield, sleep, spawn, wait_any_timeout, with_timeout, yield_now,
 };
 use util::{
     End, HOUR, Living, Log, MINUTE, Shown, at_drop, blocks_forever, end_of, every_wait, ms,
@@ -333,7 +333,7 @@ fn no_time_is_enough_to_look_at_the_finished() {
         let done = spawn(|| 7);
         done.join();
         assert_eq!(with_timeout(Duration::ZERO, || joinall([&done])), Ok(()));
-        assert_eq!(with_timeout(Duration::ZERO, || wait_any([&done])), Ok(0));
+        assert_eq!(with_timeout(Duration::ZERO, || greenloom::wait_any([&done])), Ok(0));
         assert_eq!(with_timeout(Duration::ZERO, || done.get().unwrap()), Ok(7));
     });
 }
@@ -505,6 +505,7 @@ fn a_raw_timeout_belongs_to_who_started_it() {
             })
         };
         assert!(swallow(|| sleep(HOUR)).is_err());
+        assert_eq!(reports().len(), 1, "in main nobody but the user would have caught it");
         raised.set(true);
         assert!(!holder.get().unwrap());
     });
@@ -553,11 +554,14 @@ fn a_raw_timeout_that_nothing_catches_ends_the_greenlet() {
 #[test]
 fn a_raw_timeout_is_raised_once() {
     within(MINUTE, || {
-        let timeout = Timeout::start(ms(1));
-        assert!(swallow(|| sleep(HOUR)).is_err());
-        assert!(!timeout.is_pending());
-        sleep(ms(5));
-        yield_now();
+        let greenlet = spawn(|| {
+            let timeout = Timeout::start(ms(1));
+            assert!(swallow(|| sleep(HOUR)).is_err());
+            assert!(!timeout.is_pending());
+            sleep(ms(5));
+            yield_now();
+        });
+        greenlet.get().unwrap();
     });
 }
 

@@ -173,7 +173,7 @@ impl<T: 'static> Greenlet<T> {
     /// before. (gevent's `started` also counts those that are scheduled; here all are.)
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.record.has_run()
+        !matches!(self.record.stage(), Stage::Unstarted | Stage::Unrun)
     }
 
     /// Has it ended, however?

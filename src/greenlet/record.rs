@@ -2,9 +2,9 @@
 //! to be called then.
 //!
 //! ```text
-//!   Unstarted --run--> Running --returns--> Returned
-//!       |                 |-----panics----> Panicked
-//!       '--killed---------+-----killed----> Killed
+//!   Unstarted --runs--> Running --returns--> Returned
+//!       |                  |------panics---> Panicked
+//!       '--killed--> Unrun '------killed---> Killed
 //! ```
 //!
 //! At the end, in this order: the result is stored, those who wait are made ready, and the links
@@ -14,7 +14,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 
 use crate::error::JoinError;
@@ -30,17 +29,29 @@ pub(super) enum Stage {
     Returned,
     Panicked,
     Killed,
+    /// Killed before it began.
+    Unrun,
 }
 
 pub(super) struct Record<T> {
     stage: Cell<Stage>,
-    has_run: Cell<bool>,
     result: RefCell<Option<Result<T, JoinError>>>,
     joiners: WaitList,
-    links: RefCell<Option<Box<Links<T>>>>,
-    /// Known once the greenlet is made, which is before anybody sees the record.
-    birth: Cell<Option<(TaskId, GreenletId)>>,
+    rare: RefCell<Option<Box<Rare<T>>>>,
+    /// Set once the greenlet is made, which is before anybody sees the record.
+    birth: Cell<(TaskId, GreenletId)>,
+}
+
+/// What most greenlets never have.
+struct Rare<T> {
     name: Option<Rc<str>>,
+    links: Links<T>,
+}
+
+impl<T> Default for Rare<T> {
+    fn default() -> Rare<T> {
+        Rare { name: None, links: Links::default() }
+    }
 }
 
 type Link<T> = Box<dyn FnOnce(Outcome<'_, T>)>;
@@ -59,36 +70,29 @@ impl<T> Default for Links<T> {
 }
 
 impl<T> Record<T> {
+    #[inline]
     pub(super) fn new(name: Option<Rc<str>>) -> Record<T> {
+        let rare = name.map(|name| Box::new(Rare { name: Some(name), links: Links::default() }));
         Record {
             stage: Cell::new(Stage::Unstarted),
-            has_run: Cell::new(false),
             result: RefCell::new(None),
             joiners: WaitList::default(),
-            links: RefCell::new(None),
-            birth: Cell::new(None),
-            name,
+            rare: RefCell::new(rare),
+            birth: Cell::new((TaskId::MAIN, GreenletId::MAIN)),
         }
     }
 
+    #[inline]
     pub(super) fn born(&self, task: TaskId, id: GreenletId) {
-        self.birth.set(Some((task, id)));
-    }
-
-    fn birth(&self) -> (TaskId, GreenletId) {
-        self.birth.get().expect("a record is seen after its greenlet was made")
+        self.birth.set((task, id));
     }
 
     pub(super) fn task(&self) -> TaskId {
-        self.birth().0
+        self.birth.get().0
     }
 
     pub(super) fn id(&self) -> GreenletId {
-        self.birth().1
-    }
-
-    pub(super) fn has_run(&self) -> bool {
-        self.has_run.get()
+        self.birth.get().1
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -104,12 +108,15 @@ impl<T> Record<T> {
     }
 
     pub(super) fn name(&self) -> String {
-        self.name.as_deref().map_or_else(|| self.id().default_name(), str::to_owned)
+        let rare = self.rare.borrow();
+        let given = rare.as_ref().and_then(|rare| rare.name.as_deref());
+        given.map_or_else(|| self.id().default_name(), str::to_owned)
     }
 
     /// Do links still need the result, or are they about to?
     fn is_linked(&self) -> bool {
-        self.links.borrow().as_ref().is_some_and(|links| links.busy || !links.waiting.is_empty())
+        let rare = self.rare.borrow();
+        rare.as_ref().is_some_and(|rare| rare.links.busy || !rare.links.waiting.is_empty())
     }
 
     /// The result, if it is there and no link needs it any more. Taken once, by the one handle.
@@ -117,19 +124,15 @@ impl<T> Record<T> {
         if self.is_finished() && !self.is_linked() { self.result.borrow_mut().take() } else { None }
     }
 
-    fn finish(&self, result: Result<T, JoinError>) {
-        self.stage.set(match &result {
-            Ok(_) => Stage::Returned,
-            Err(JoinError::Killed) => Stage::Killed,
-            Err(JoinError::Panicked(_)) => Stage::Panicked,
-        });
-        *self.result.borrow_mut() = Some(result);
+    fn finish(&self, stage: Stage, result: Result<T, JoinError>) {
+        self.stage.set(stage);
+        self.result.replace(Some(result));
         self.joiners.wake_all();
     }
 
     fn next_link(&self) -> Option<Link<T>> {
-        let mut links = self.links.borrow_mut();
-        let links = links.as_mut()?;
+        let mut rare = self.rare.borrow_mut();
+        let links = &mut rare.as_mut()?.links;
         let next = links.waiting.pop_front();
         links.busy = next.is_some();
         next.map(|(_, link)| link)
@@ -147,9 +150,7 @@ impl<T> Record<T> {
                 Some(Err(JoinError::Panicked(payload))) => Outcome::Panicked(payload.as_ref()),
                 Some(Err(JoinError::Killed)) | None => Outcome::Killed,
             };
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| link(outcome))) {
-                hub::report_panic("panicked in a link", payload.as_ref());
-            }
+            hub::quietly("panicked in a link", || link(outcome));
         }
         self.joiners.wake_all(); // those who wait for the result itself
     }
@@ -158,8 +159,8 @@ impl<T> Record<T> {
 impl<T: 'static> Record<T> {
     pub(super) fn link(self: &Rc<Self>, link: Link<T>) -> LinkId {
         let (id, late) = {
-            let mut links = self.links.borrow_mut();
-            let links = links.get_or_insert_default();
+            let mut rare = self.rare.borrow_mut();
+            let links = &mut rare.get_or_insert_default().links;
             links.next_id += 1;
             let id = LinkId(links.next_id);
             links.waiting.push_back((id, link));
@@ -173,8 +174,9 @@ impl<T: 'static> Record<T> {
 
     pub(super) fn unlink(&self, id: LinkId) -> bool {
         let removed = {
-            let mut links = self.links.borrow_mut();
-            let Some(links) = links.as_mut() else { return false };
+            let mut rare = self.rare.borrow_mut();
+            let Some(rare) = rare.as_mut() else { return false };
+            let links = &mut rare.links;
             let at = links.waiting.iter().position(|(waiting, _)| *waiting == id);
             at.and_then(|at| links.waiting.remove(at))
         };
@@ -190,7 +192,11 @@ impl<T: 'static> Record<T> {
     fn run_links_elsewhere(self: &Rc<Self>) {
         let name: Rc<str> = format!("links of {}", self.name()).into();
         let record = Rc::clone(self);
-        if hub::spawn(Birth::here(Some(name)), move || record.run_links()).is_err() {
+        let run = move || {
+            record.run_links();
+            hub::quietly("panicked in the destructor of its result", || drop(record));
+        };
+        if hub::spawn(Birth::here(Some(name)), run).is_err() {
             // No stack is to be had. Late is better than never, and than lost.
             self.run_links();
         }
@@ -220,13 +226,22 @@ where
         Body { f: Some(f), record }
     }
 
+    /// Never panics: there is nobody below to catch it.
     pub(super) fn run(mut self) {
         let Some(f) = self.f.take() else { return };
         self.record.stage.set(Stage::Running);
-        self.record.has_run.set(true);
         let result = hub::run_body(f);
-        self.record.finish(result);
+        let stage = match &result {
+            Ok(_) => Stage::Returned,
+            Err(JoinError::Killed) => Stage::Killed,
+            Err(JoinError::Panicked(_)) => Stage::Panicked,
+        };
+        self.record.finish(stage, result);
         self.record.run_links();
+        if Rc::strong_count(&self.record) == 1 {
+            // Nobody has the handle any more: the result goes, and may have a destructor.
+            hub::quietly("panicked in the destructor of its result", || drop(self));
+        }
     }
 }
 
@@ -234,10 +249,8 @@ impl<F, T> Drop for Body<F, T> {
     fn drop(&mut self) {
         let Some(f) = self.f.take() else { return };
         // What it captured goes first: who hears of the end may rely on that.
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(f))) {
-            hub::report_panic("panicked in a destructor", payload.as_ref());
-        }
-        self.record.finish(Err(JoinError::Killed));
+        hub::quietly("panicked in a destructor", || drop(f));
+        self.record.finish(Stage::Unrun, Err(JoinError::Killed));
         if self.record.is_linked() {
             self.record.run_links_elsewhere();
         }

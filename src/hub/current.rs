@@ -21,11 +21,11 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::rc::Rc;
 
 use super::inbox::{Job, Remote};
-use super::scheduler::{Birth, Killed, Scheduler, Start, Step};
-use super::task::Extra;
+use super::scheduler::{Birth, Killed, Pause, Scheduler, Start};
 use super::ticket::{GreenletId, TaskId};
-use crate::coro::{self, Coro, StackSize};
+use crate::coro::{self, Coro, Resumed, StackSize};
 use crate::error::{Cause, GreenletError, JoinError, panic_message};
+use crate::sys;
 use crate::trace;
 
 struct Slot {
@@ -66,24 +66,25 @@ impl Drop for Caretaker {
 #[inline]
 #[track_caller]
 pub(super) fn with<R>(f: impl FnOnce(&mut Scheduler) -> R) -> R {
-    HUB.with(|hub| {
+    sys::local::with(&HUB, |hub| {
         let mut scheduler = hub.scheduler.borrow_mut();
-        match &mut **scheduler {
-            Some(scheduler) => f(scheduler),
-            empty => f(empty.insert(open(hub))),
-        }
+        // One call of `f`, so that it can be inlined here.
+        f(match &mut **scheduler {
+            Some(scheduler) => scheduler,
+            empty => empty.insert(open(hub)),
+        })
     })
 }
 
 /// Uses this thread's hub if it has one: for destructors, and for those who only look.
 #[inline]
 pub(super) fn with_existing<R>(f: impl FnOnce(&mut Scheduler) -> R) -> Option<R> {
-    HUB.with(|hub| (**hub.scheduler.borrow_mut()).as_mut().map(|scheduler| f(scheduler)))
+    sys::local::with(&HUB, |hub| (**hub.scheduler.borrow_mut()).as_mut().map(|scheduler| f(scheduler)))
 }
 
 /// Has this thread's hub ended?
 pub(super) fn has_ended() -> bool {
-    HUB.with(|hub| hub.ended.get())
+    sys::local::with(&HUB, |hub| hub.ended.get())
 }
 
 #[cold]
@@ -112,31 +113,40 @@ pub(super) struct Stuck;
 
 /// The loop.
 fn run_others() -> Result<(), Stuck> {
-    let mut back = None;
+    let mut next = with(Scheduler::next);
     loop {
-        let (step, remains) = with(|hub| {
-            let remains = back.take().and_then(|(id, coro, how)| hub.take_back(id, coro, how));
-            (hub.next(), remains)
-        });
-        drop(remains); // outside of the borrow: there may be destructors of the user's in it
-        match step {
-            Step::Resume(id, mut coro) => {
-                let how = coro.resume();
-                back = Some((id, coro, how));
-            }
-            Step::Main => return Ok(()),
-            Step::Spawn(jobs) => jobs.into_iter().for_each(spawn_job),
-            Step::Stuck => return Err(Stuck),
-        }
+        next = match next {
+            Some(mut coro) => match coro.resume() {
+                Resumed::Suspended => with(move |hub| hub.suspended(coro)),
+                Resumed::Done => with(move |hub| hub.ended(coro)),
+            },
+            None => match with(|hub| hub.pause) {
+                Pause::Main => return Ok(()),
+                Pause::Stuck => return Err(Stuck),
+                pause => after(pause),
+            },
+        };
     }
+}
+
+/// Does what the scheduler could not do under the borrow.
+#[cold]
+fn after(pause: Pause) -> Option<Coro> {
+    match pause {
+        Pause::Remains => drop(with(Scheduler::remains)),
+        Pause::Arrivals => with(Scheduler::arrivals).into_iter().for_each(spawn_job),
+        Pause::Main | Pause::Stuck => {}
+    }
+    with(Scheduler::next)
 }
 
 /// Begins what another thread has sent.
 fn spawn_job(job: Job) {
     let birth = Birth::here(None);
     let body = move || {
-        // A panic has been reported, and nobody waits for the rest.
-        let _ = run_body(job);
+        // A panic has been reported, and nobody waits for its payload.
+        let result = run_body(job);
+        quietly("panicked in the destructor of a panic", move || drop(result));
     };
     if let Err(error) = spawn(birth, body) {
         report(GreenletError {
@@ -157,6 +167,9 @@ impl Birth {
 
 /// Makes a task. It runs when its turn comes, or at `birth.start`.
 ///
+/// `body` must not panic: catching is the business of whoever knows what it runs. (One that does
+/// panics in the loop, and whoever is waiting on the thread's own stack unwinds.)
+///
 /// # Errors
 ///
 /// If no stack can be had; `body` is dropped.
@@ -165,12 +178,6 @@ pub(crate) fn spawn<F>(birth: Birth, body: F) -> std::io::Result<(TaskId, Greenl
 where
     F: FnOnce() + 'static,
 {
-    let body = move || {
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
-            // Only the last destructors can get here: what a greenlet runs has its own catch.
-            report_panic("panicked at its very end", payload.as_ref());
-        }
-    };
     // `body` moves in without being called or dropped, except when there is no stack.
     let mut body = Some(body);
     with(|hub| hub.spawn(birth, &mut body))
@@ -197,24 +204,24 @@ pub(crate) fn run_body<T>(body: impl FnOnce() -> T) -> Result<T, JoinError> {
 
 /// Drops the current task's locals, the youngest first. A destructor may make new ones; one that
 /// does so for ever is left with them.
+#[inline]
 pub(crate) fn drop_locals() {
+    if with_existing(|hub| hub.running().extra.is_some()) == Some(true) {
+        drop_locals_slow();
+    }
+}
+
+fn drop_locals_slow() {
     for _ in 0..1000 {
-        let local =
-            with_existing(|hub| hub.running().extra.as_mut().and_then(|extra| extra.locals.pop()));
+        let local = with_existing(|hub| hub.running().extra().locals.pop());
         let Some(Some(local)) = local else { return };
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(local))) {
-            report_panic("panicked in the destructor of a local", payload.as_ref());
-        }
+        quietly("panicked in the destructor of a local", || drop(local));
     }
 }
 
 /// Ends a task that has not begun: its body is dropped here and now.
 pub(crate) fn discard(killed: Killed) {
     let Killed::Unrun(coro, extra) = killed else { return };
-    drop_unrun(coro, extra);
-}
-
-fn drop_unrun(coro: Coro, extra: Option<Box<Extra>>) {
     if let Some(stack) = coro.into_stack() {
         with_existing(|hub| hub.put_back(stack));
     }
@@ -222,6 +229,16 @@ fn drop_unrun(coro: Coro, extra: Option<Box<Extra>>) {
 }
 
 // ── errors that nobody is bound to look at ──
+
+/// Runs something of the user's where a panic must go no further: it is reported as `what`.
+#[inline]
+pub(crate) fn quietly(what: &'static str, f: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+        report_panic(what, payload.as_ref());
+        #[expect(clippy::mem_forget, reason = "a payload may panic when it is dropped, too")]
+        std::mem::forget(payload);
+    }
+}
 
 /// Reports a panic of the current greenlet.
 #[cold]
@@ -239,7 +256,7 @@ pub(crate) fn report_current(what: &'static str, message: String) {
 
 fn report(error: GreenletError) {
     trace::greenlet_failed(&error);
-    let hook = HUB.with(|hub| (**hub.on_error.borrow()).clone());
+    let hook = sys::local::with(&HUB, |hub| (**hub.on_error.borrow()).clone());
     let Some(hook) = hook else { return print(&error) };
     if panic::catch_unwind(AssertUnwindSafe(|| hook(&error))).is_err() {
         // Neither the greenlet nor the hub is to pay for a broken hook.
@@ -308,7 +325,7 @@ impl Hub {
     pub fn on_error(&self, f: impl Fn(&GreenletError) + 'static) {
         with(|_| ()); // so that somebody ends it
         let hook: ErrorHook = Rc::new(f);
-        let before = HUB.with(|hub| hub.on_error.borrow_mut().replace(hook));
+        let before = sys::local::with(&HUB, |hub| hub.on_error.borrow_mut().replace(hook));
         drop(before);
     }
 }
@@ -324,6 +341,8 @@ impl fmt::Debug for Hub {
 /// Rounds of killing, in which those who end may have spawned others.
 const ROUNDS: usize = 100;
 
+const AT_THE_END: &str = "panicked in a destructor while its thread ended";
+
 fn close() {
     if !coro::on_thread_stack() {
         // The process exits from within a greenlet. Its stack cannot be unwound from here, and
@@ -331,7 +350,7 @@ fn close() {
         return;
     }
     let Some(letters) = with_existing(Scheduler::begin_closing) else { return };
-    quietly(move || drop(letters));
+    quietly(AT_THE_END, move || drop(letters));
     for _ in 0..ROUNDS {
         let Some(unrun) = with_existing(|hub| hub.unrun()) else { break };
         for id in unrun {
@@ -345,7 +364,7 @@ fn close() {
         }
     }
     drop_locals();
-    let (scheduler, hook) = HUB.with(|hub| {
+    let (scheduler, hook) = sys::local::with(&HUB, |hub| {
         hub.ended.set(true);
         (hub.scheduler.borrow_mut().take(), hub.on_error.borrow_mut().take())
     });
@@ -353,27 +372,19 @@ fn close() {
         if scheduler.left() > 0 {
             trace::leaked(scheduler.left());
         }
-        quietly(move || drop(scheduler)); // suspended coroutines in it are leaked: see `coro`
+        quietly(AT_THE_END, move || drop(scheduler)); // suspended coroutines in it are leaked: see `coro`
     }
-    quietly(move || drop(hook));
+    quietly(AT_THE_END, move || drop(hook));
 }
 
 /// Runs those who are ready, and those they make ready. False: there was nobody.
 fn run_ready() -> bool {
     let mut any = false;
-    while let Some(Some((id, mut coro))) = with_existing(Scheduler::next_ready) {
+    while let Some(Some(mut coro)) = with_existing(Scheduler::next_ready) {
         any = true;
         let how = coro.resume();
-        let remains = with_existing(|hub| hub.take_back(id, coro, how));
-        quietly(move || drop(remains));
+        let remains = with_existing(|hub| hub.take_back(coro, how));
+        quietly(AT_THE_END, move || drop(remains));
     }
     any
-}
-
-/// A panic here would abort the process, and it is none of the process's business.
-fn quietly(f: impl FnOnce()) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
-        #[expect(clippy::mem_forget, reason = "a payload may panic when dropped, too")]
-        std::mem::forget(payload);
-    }
 }

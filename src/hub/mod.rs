@@ -33,7 +33,7 @@ pub use inbox::Remote;
 pub use snapshot::{Dump, DumpEntry};
 pub use ticket::GreenletId;
 
-pub(crate) use current::{drop_locals, report_current, report_panic, run_body, spawn};
+pub(crate) use current::{drop_locals, quietly, report_current, report_panic, run_body, spawn};
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{
     after, cancel_timeout, catching, current, existing_poller, hold_kill, idle, kill, kill_next,

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use super::current::{self, report_current, with, with_existing};
 use super::line::LineKey;
 use super::poller::{Side, SourceId};
-use super::scheduler::{Killed, Refusal, Scheduler};
+use super::scheduler::{AlarmKind, Killed, Refusal, Scheduler};
 use super::task::{Kill, LocalKey};
 use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
 use super::timers::TimerKey;
@@ -43,7 +43,10 @@ pub(crate) fn park(
     arm: impl FnOnce(Ticket),
 ) -> Result<Wake, Interruption> {
     may_wait()?;
-    wait(reason, deadline.map(|at| (at, false)), arm)
+    match deadline {
+        None => wait(reason, arm),
+        Some(at) => wait_until(reason, at, AlarmKind::Deadline, arm),
+    }
 }
 
 /// As [`park`], but nothing can interrupt it: for waits that somebody's borrow depends on. Not to
@@ -53,7 +56,7 @@ pub(crate) fn park_hard(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake
         return Err(Interruption::Unwinding);
     }
     let before = with(|hub| std::mem::replace(&mut hub.running().hard, true));
-    let result = wait(reason, None, arm);
+    let result = wait(reason, arm);
     with(|hub| hub.running().hard = before);
     result
 }
@@ -61,18 +64,28 @@ pub(crate) fn park_hard(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake
 /// Waits for a moment to come: that is what the task does, not a limit to it.
 pub(crate) fn sleep_until(at: Instant) -> Result<Wake, Interruption> {
     may_wait()?;
-    wait(Reason::new("sleep"), Some((at, true)), |_| ())
+    wait_until(Reason::new("sleep"), at, AlarmKind::Sleep, |_| ())
 }
 
 /// Lets every other ready task run once.
 #[inline]
 pub(crate) fn yield_now() -> Result<(), Interruption> {
+    if !thread::panicking() && with_existing(Scheduler::try_yield) == Some(true) {
+        switch()
+    } else {
+        yield_slow()
+    }
+}
+
+/// There is no hub yet, or not any more, or something is to be looked at first.
+#[cold]
+fn yield_slow() -> Result<(), Interruption> {
     may_wait()?;
     if with(|hub| hub.closing) {
         // Left alone after too many refusals, in a thread that ends: it is not to spin.
-        return wait(Reason::new("yield"), None, |_| ()).map(|_| ());
+        return wait(Reason::new("yield"), |_| ()).map(|_| ());
     }
-    with(Scheduler::begin_yield);
+    with(|hub| hub.begin_yield(hub.current));
     switch()
 }
 
@@ -92,7 +105,7 @@ pub(crate) fn idle() -> Result<(), Interruption> {
     may_wait()?;
     let mut place = None;
     let arm = |ticket| place = Some(with(|hub| hub.join_idlers(ticket)));
-    let result = wait(Reason::new("idle"), None, arm);
+    let result = wait(Reason::new("idle"), arm);
     if let (Err(_), Some(key)) = (&result, place) {
         with(|hub| hub.leave_idlers(key));
     }
@@ -147,28 +160,48 @@ fn refuse(refusal: Refusal) -> Result<(), Interruption> {
 }
 
 #[inline]
-fn wait(
-    reason: Reason,
-    alarm: Option<(Instant, bool)>,
-    arm: impl FnOnce(Ticket),
-) -> Result<Wake, Interruption> {
-    let (ticket, key) = with(|hub| hub.begin_wait(reason, alarm));
+fn wait(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake, Interruption> {
+    let ticket = with(|hub| hub.begin_wait(reason));
     arm(ticket);
     switch()?;
-    with(|hub| hub.end_wait(key))
+    with(Scheduler::end_wait)
+}
+
+fn wait_until(
+    reason: Reason,
+    at: Instant,
+    kind: AlarmKind,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Interruption> {
+    let mut alarm = None;
+    let result = wait(reason, |ticket| {
+        alarm = Some(with(|hub| hub.set_alarm(ticket, at, kind)));
+        arm(ticket);
+    });
+    if let Some(alarm) = alarm {
+        with(|hub| hub.cancel_alarm(alarm)); // it may not be what ended the wait
+    }
+    result
 }
 
 #[inline]
 fn switch() -> Result<(), Interruption> {
+    let switched =
+        if trace::is_listened_to() { switch_with_spans() } else { current::switch_out() };
+    match switched {
+        Ok(()) => Ok(()),
+        Err(current::Stuck) => Err(stuck()),
+    }
+}
+
+#[cold]
+fn switch_with_spans() -> Result<(), current::Stuck> {
     let spans = trace::leave_spans();
     let switched = current::switch_out();
     if let Some(spans) = spans {
         spans.enter_again();
     }
-    match switched {
-        Ok(()) => Ok(()),
-        Err(current::Stuck) => Err(stuck()),
-    }
+    switched
 }
 
 #[cold]
@@ -218,7 +251,7 @@ pub(crate) fn raise_cause(cause: Cause) -> ! {
 /// Ends the wait named by `ticket`, unless something else ended it first: then false.
 #[inline]
 pub(crate) fn unpark(ticket: Ticket, number: u32) -> bool {
-    with_existing(|hub| hub.wake(ticket, Wake::Ready(number))).unwrap_or(false)
+    with_existing(|hub| hub.wake(ticket, number)).unwrap_or(false)
 }
 
 /// As [`unpark`]; the task runs before everybody who is ready.
@@ -357,7 +390,7 @@ pub(crate) fn existing_poller<R>(f: impl FnOnce(&mut super::poller::Poller) -> R
 pub(crate) fn leave_source(id: SourceId, side: Side, key: LineKey) {
     with_existing(|hub| {
         if let Some(next) = hub.poller.leave(id, side, key) {
-            hub.wake(next, Wake::Ready(0));
+            hub.wake(next, 0);
         }
     });
 }

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn task(slot: u32) -> TaskId {
-        TaskId { slot, generation: 0 }
+        TaskId::new(slot, 0)
     }
 
     #[cfg(not(hard_switch))]
@@ -98,7 +98,7 @@ mod tests {
         for slot in 0..100 {
             run.push(task(slot));
         }
-        let mut slots: Vec<_> = std::iter::from_fn(|| run.pop()).map(|task| task.slot).collect();
+        let mut slots: Vec<_> = std::iter::from_fn(|| run.pop()).map(|task| task.slot()).collect();
         slots.sort_unstable();
         assert_eq!(slots, (0..100).collect::<Vec<_>>());
     }

@@ -40,7 +40,7 @@ const SLICE: Duration = Duration::from_millis(2);
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
 /// The number that killers are woken with when their target refuses to die.
-pub(crate) const REFUSED: u32 = u32::MAX;
+pub(crate) const REFUSED: u32 = u32::MAX / 2;
 
 /// What becomes due.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +55,25 @@ pub(super) enum Alarm {
     Timeout(TaskId, TimeoutId, u16),
 }
 
-/// What the loop is to do next.
-pub(crate) enum Step {
-    Resume(TaskId, Coro),
+/// What a wait's deadline is to the one who waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AlarmKind {
+    /// What it waits for.
+    Sleep,
+    /// A limit to it.
+    Deadline,
+}
+
+/// Why the loop has nobody to resume right now. One word, like everything that passes between the
+/// loop and the scheduler at every switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
     /// It is the main greenlet's turn.
     Main,
-    /// Another thread has sent these.
-    Spawn(Vec<Job>),
+    /// Something has come from another thread: [`Scheduler::arrivals`].
+    Arrivals,
+    /// A task has left something to be dropped outside of the borrow: [`Scheduler::remains`].
+    Remains,
     /// The main greenlet waits and nothing can wake anybody.
     Stuck,
 }
@@ -102,7 +114,6 @@ pub(crate) enum Start {
     At(Instant),
 }
 
-#[derive(Debug)]
 pub(crate) struct Scheduler {
     pub(super) tasks: Slab<Task>,
     pub(super) current: TaskId,
@@ -113,8 +124,10 @@ pub(crate) struct Scheduler {
     pub(super) poller: Poller,
     inbox: Option<Inbox>,
     pub(super) stacks: StackPool,
-    /// The time of the last look.
-    pub(super) now: Instant,
+    opened: Instant,
+    /// The time of the last look, and the same in nanoseconds since `opened`.
+    now: Instant,
+    now_nanos: u64,
     reaped: Instant,
     switches: u32,
     /// Calls since the last switch that did not wait.
@@ -126,6 +139,11 @@ pub(crate) struct Scheduler {
     /// The report of a wait that nothing could end, on its way to be raised.
     pub(super) stuck: Option<BlocksForever>,
     woken: Vec<Ticket>,
+    /// Of tasks that have ended.
+    remains: Option<Box<Extra>>,
+    arrived: Vec<Job>,
+    /// Why `next` has named nobody.
+    pub(super) pause: Pause,
     _handler_stack: Option<HandlerStack>,
 }
 
@@ -136,11 +154,11 @@ impl Scheduler {
     ) -> Scheduler {
         let now = Instant::now();
         let mut tasks = Slab::new();
-        let mut main = Task::new(State::Unstarted, 0, GreenletId(0), site, now);
+        let mut main = Task::new(State::Unstarted, GreenletId(0), site, 0);
         main.set_state(State::Running);
         main.extra().name = Some("main".into());
         let slot = tasks.insert(main);
-        debug_assert_eq!(slot as u32, TaskId::MAIN.slot);
+        debug_assert_eq!(slot, TaskId::MAIN.slot());
         Scheduler {
             tasks,
             current: TaskId::MAIN,
@@ -150,7 +168,9 @@ impl Scheduler {
             poller: Poller::default(),
             inbox: None,
             stacks: StackPool::default(),
+            opened: now,
             now,
+            now_nanos: 0,
             reaped: now,
             switches: 0,
             spent: 0,
@@ -159,6 +179,9 @@ impl Scheduler {
             closing: false,
             stuck: None,
             woken: Vec::new(),
+            remains: None,
+            arrived: Vec::new(),
+            pause: Pause::Main,
             _handler_stack: handler_stack,
         }
     }
@@ -167,13 +190,13 @@ impl Scheduler {
 
     #[inline]
     pub(super) fn task(&mut self, id: TaskId) -> Option<&mut Task> {
-        self.tasks.get_mut(id.slot as usize).filter(|task| task.generation == id.generation)
+        self.tasks.get_mut(id.slot()).filter(|task| task.generation() == id.generation())
     }
 
     /// The one that runs.
     #[inline]
     pub(super) fn running(&mut self) -> &mut Task {
-        &mut self.tasks[self.current.slot as usize]
+        &mut self.tasks[self.current.slot()]
     }
 
     /// Puts `body` on a stack of its own and into the run queue, or among the timers.
@@ -196,13 +219,13 @@ impl Scheduler {
         let label = Label { number: self.births, name: birth.name.clone() };
         let is_later = matches!(birth.start, Start::At(_));
         let state = if is_later { State::Later } else { State::Unstarted };
-        let mut task = Task::new(state, generation, id, birth.site, self.now);
+        let mut task = Task::new(state, id, birth.site, self.now_nanos);
         task.coro = Some(Coro::new(stack, label, body));
         if birth.name.is_some() {
             task.extra().name = birth.name;
         }
         let slot = self.tasks.vacant_key() as u32;
-        let task_id = TaskId { slot, generation };
+        let task_id = TaskId::new(slot, generation);
         match birth.start {
             Start::InTurn => self.run.push(task_id),
             Start::Next => self.run.push_next(task_id),
@@ -214,26 +237,31 @@ impl Scheduler {
         Ok((task_id, id))
     }
 
-    /// Takes back a coroutine that was resumed. What is returned is to be dropped outside.
+    /// The current task has suspended. Who is next?
     #[inline]
-    pub(super) fn take_back(
-        &mut self,
-        id: TaskId,
-        coro: Coro,
-        resumed: Resumed,
-    ) -> Option<Box<Extra>> {
-        match resumed {
-            Resumed::Suspended => {
-                self.tasks[id.slot as usize].coro = Some(coro);
-                None
-            }
-            Resumed::Done => {
-                if let Some(stack) = coro.into_stack() {
-                    self.stacks.put_back(stack);
-                }
-                self.tasks.remove(id.slot as usize).extra
-            }
+    pub(super) fn suspended(&mut self, coro: Coro) -> Option<Coro> {
+        self.running().coro = Some(coro);
+        self.next()
+    }
+
+    /// The current task has ended. Who is next?
+    #[inline]
+    pub(super) fn ended(&mut self, coro: Coro) -> Option<Coro> {
+        if let Some(stack) = coro.into_stack() {
+            self.stacks.put_back(stack);
         }
+        let extra = self.tasks.remove(self.current.slot()).extra;
+        if extra.is_some() {
+            self.remains = extra;
+            self.pause = Pause::Remains;
+            return None;
+        }
+        self.next()
+    }
+
+    /// What the task that has just ended has left.
+    pub(super) fn remains(&mut self) -> Option<Box<Extra>> {
+        self.remains.take()
     }
 
     pub(super) fn put_back(&mut self, stack: Stack) {
@@ -241,11 +269,11 @@ impl Scheduler {
     }
 
     pub(super) fn name_of(&self, id: TaskId) -> String {
-        self.tasks.get(id.slot as usize).map(Task::name).unwrap_or_default()
+        self.tasks.get(id.slot()).map(Task::name).unwrap_or_default()
     }
 
     pub(super) fn site_of(&self, id: TaskId) -> String {
-        self.tasks.get(id.slot as usize).map(Task::spawned_at).unwrap_or_default()
+        self.tasks.get(id.slot()).map(Task::spawned_at).unwrap_or_default()
     }
 
     // ── waiting: the current task's side ──
@@ -290,39 +318,62 @@ impl Scheduler {
 
     /// The current task is about to suspend, and may not be woken before it has.
     #[inline]
-    pub(super) fn begin_wait(
-        &mut self,
-        reason: Reason,
-        alarm: Option<(Instant, bool)>,
-    ) -> (Ticket, Option<TimerKey>) {
+    pub(super) fn begin_wait(&mut self, reason: Reason) -> Ticket {
         let id = self.current;
         let task = self.running();
         task.set_state(State::Parked);
         task.reason = reason;
-        let ticket = task.next_turn(id);
-        let key = alarm.map(|(at, is_sleep)| {
-            let alarm = if is_sleep { Alarm::Sleep(ticket) } else { Alarm::Deadline(ticket) };
-            self.timers.insert(at, alarm)
-        });
-        (ticket, key)
+        task.next_turn(id)
+    }
+
+    /// Ends the wait of `ticket` at that time, if nothing else does.
+    pub(super) fn set_alarm(&mut self, ticket: Ticket, at: Instant, kind: AlarmKind) -> TimerKey {
+        let alarm = match kind {
+            AlarmKind::Sleep => Alarm::Sleep(ticket),
+            AlarmKind::Deadline => Alarm::Deadline(ticket),
+        };
+        self.timers.insert(at, alarm)
+    }
+
+    pub(super) fn cancel_alarm(&mut self, key: TimerKey) {
+        self.timers.cancel(key);
     }
 
     /// The current task runs again after a wait.
     #[inline]
-    pub(super) fn end_wait(&mut self, key: Option<TimerKey>) -> Result<Wake, Interruption> {
-        if let Some(key) = key {
-            self.timers.cancel(key);
-        }
-        match self.running().answer {
-            Answer::Woken(wake) => Ok(wake),
-            Answer::Raised(cause) => Err(Interruption::Raised(cause)),
+    pub(super) fn end_wait(&mut self) -> Result<Wake, Interruption> {
+        let answer = self.running().answer;
+        match answer.number() {
+            Some(number) => Ok(Wake::Ready(number)),
+            None if answer == Answer::ELAPSED => Ok(Wake::Elapsed),
+            None => Err(Interruption::Raised(self.raised(answer))),
         }
     }
 
-    /// The current task goes to the end of the run queue.
+    #[cold]
+    fn raised(&mut self, answer: Answer) -> Cause {
+        if answer == Answer::KILLED {
+            return Cause::Killed;
+        }
+        let timeout = self.running().extra().raised.take();
+        Cause::TimedOut(timeout.expect("whoever answers so says which"))
+    }
+
+    /// The current task goes to the end of the run queue. False: something is to be looked at
+    /// first.
     #[inline]
-    pub(super) fn begin_yield(&mut self) {
-        let id = self.current;
+    pub(super) fn try_yield(&mut self) -> bool {
+        let (id, closing) = (self.current, self.closing);
+        let task = self.running();
+        if task.attention || closing {
+            return false;
+        }
+        self.begin_yield(id);
+        true
+    }
+
+    #[inline]
+    pub(super) fn begin_yield(&mut self, id: TaskId) {
         self.running().set_state(State::Ready);
         self.run.push(id);
     }
@@ -348,13 +399,13 @@ impl Scheduler {
 
     /// Ends the wait named by `ticket`, unless something else ended it first.
     #[inline]
-    pub(super) fn wake(&mut self, ticket: Ticket, wake: Wake) -> bool {
-        self.answer(ticket, Answer::Woken(wake), false)
+    pub(super) fn wake(&mut self, ticket: Ticket, number: u32) -> bool {
+        self.answer(ticket, Answer::ready(number), false)
     }
 
     /// As `wake`; the task runs before everybody who is ready.
     pub(super) fn wake_next(&mut self, ticket: Ticket) -> bool {
-        self.answer(ticket, Answer::Woken(Wake::Ready(0)), true)
+        self.answer(ticket, Answer::ready(0), true)
     }
 
     #[inline]
@@ -376,7 +427,14 @@ impl Scheduler {
     fn raise(&mut self, id: TaskId, cause: Cause, next: bool) {
         let Some(task) = self.task(id) else { return };
         let ticket = Ticket { task: id, turn: task.turn };
-        self.answer(ticket, Answer::Raised(cause), next);
+        let answer = match cause {
+            Cause::Killed => Answer::KILLED,
+            Cause::TimedOut(timeout) => {
+                task.extra().raised = Some(timeout);
+                Answer::TIMED_OUT
+            }
+        };
+        self.answer(ticket, answer, next);
     }
 
     /// Marks a task for death, and raises it if the task waits; with `next`, it then runs before
@@ -399,7 +457,7 @@ impl Scheduler {
 
     /// Removes a task that has not begun. A run queue may still name it, in vain.
     fn take_out(&mut self, id: TaskId) -> Killed {
-        let mut task = self.tasks.remove(id.slot as usize);
+        let mut task = self.tasks.remove(id.slot());
         if let Some(start) = task.extra.as_ref().and_then(|extra| extra.start) {
             self.timers.cancel(start);
         }
@@ -425,7 +483,7 @@ impl Scheduler {
     pub(super) fn tell_killers(&mut self) {
         let killers = self.running().extra.as_mut().map(|extra| mem::take(&mut extra.killers));
         for ticket in killers.unwrap_or_default() {
-            self.wake(ticket, Wake::Ready(REFUSED));
+            self.wake(ticket, REFUSED);
         }
     }
 
@@ -468,15 +526,16 @@ impl Scheduler {
 
     // ── the loop's side ──
 
-    /// Chooses what happens next; waits for events if nobody can run.
+    /// Chooses who runs next; waits for events if nobody can.
     #[inline]
-    pub(super) fn next(&mut self) -> Step {
+    pub(super) fn next(&mut self) -> Option<Coro> {
         loop {
             self.switches += 1;
             if self.switches >= LOOK_EVERY {
                 self.look(Some(Duration::ZERO));
-                if let Some(step) = self.arrivals() {
-                    return step;
+                if self.have_arrived() {
+                    self.pause = Pause::Arrivals;
+                    return None;
                 }
             }
             while let Some(id) = self.run.pop() {
@@ -486,25 +545,29 @@ impl Scheduler {
                 let coro = task.coro.take();
                 self.current = id;
                 self.spent = 0;
-                return coro.map_or(Step::Main, |coro| Step::Resume(id, coro));
+                if coro.is_none() {
+                    self.pause = Pause::Main;
+                }
+                return coro;
             }
-            if let Some(step) = self.idle() {
-                return step;
+            if let Some(pause) = self.idle() {
+                self.pause = pause;
+                return None;
             }
         }
     }
 
     /// Nobody can run.
     #[cold]
-    fn idle(&mut self) -> Option<Step> {
-        if let Some(step) = self.arrivals() {
-            return Some(step);
+    fn idle(&mut self) -> Option<Pause> {
+        if self.have_arrived() {
+            return Some(Pause::Arrivals);
         }
         if !self.idlers.is_empty() {
             self.look(Some(Duration::ZERO));
             if self.run.is_empty() {
                 if let Some(ticket) = self.idlers.pop() {
-                    self.wake(ticket, Wake::Ready(0));
+                    self.wake(ticket, 0);
                 }
             }
             return None;
@@ -513,18 +576,24 @@ impl Scheduler {
             && !self.poller.is_waited_on()
             && self.inbox.as_ref().is_none_or(|inbox| !inbox.is_open());
         if nobody_can_come {
-            return Some(Step::Stuck);
+            return Some(Pause::Stuck);
         }
-        let time =
-            self.timers.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let time = self.timers.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
         self.look(time);
         None
     }
 
-    /// What other threads have sent.
-    fn arrivals(&mut self) -> Option<Step> {
-        let jobs = self.inbox.as_ref()?.take();
-        if jobs.is_empty() { None } else { Some(Step::Spawn(jobs)) }
+    /// Has anything come from other threads?
+    fn have_arrived(&mut self) -> bool {
+        if let Some(inbox) = &self.inbox {
+            self.arrived.append(&mut inbox.take());
+        }
+        !self.arrived.is_empty()
+    }
+
+    /// What has come from other threads.
+    pub(super) fn arrivals(&mut self) -> Vec<Job> {
+        mem::take(&mut self.arrived)
     }
 
     /// Looks at the world, waiting for it at most so long: descriptors first, timers last, so that
@@ -534,10 +603,11 @@ impl Scheduler {
         let mut woken = mem::take(&mut self.woken);
         self.poller.wait(time, &mut woken);
         for ticket in woken.drain(..) {
-            self.wake(ticket, Wake::Ready(0));
+            self.wake(ticket, 0);
         }
         self.woken = woken;
         self.now = Instant::now();
+        self.now_nanos = self.nanos(self.now);
         if self.timers.next_deadline().is_some_and(|at| at <= self.now) {
             self.ring();
         }
@@ -547,12 +617,17 @@ impl Scheduler {
         }
     }
 
+    /// The hub's own time.
+    pub(super) fn nanos(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.opened).as_nanos() as u64
+    }
+
     fn ring(&mut self) {
         let mut timeouts = Vec::new();
         while let Some(alarm) = self.timers.pop_due(self.now) {
             match alarm {
                 Alarm::Sleep(ticket) => {
-                    self.wake(ticket, Wake::Elapsed);
+                    self.answer(ticket, Answer::ELAPSED, false);
                 }
                 Alarm::Start(id) => self.start(id),
                 Alarm::Deadline(_) | Alarm::Timeout(..) => timeouts.push(alarm),
@@ -562,7 +637,7 @@ impl Scheduler {
             match alarm {
                 Alarm::Timeout(task, id, depth) => self.time_out(task, id, depth),
                 Alarm::Deadline(ticket) | Alarm::Sleep(ticket) => {
-                    self.wake(ticket, Wake::Elapsed);
+                    self.answer(ticket, Answer::ELAPSED, false);
                 }
                 Alarm::Start(id) => self.start(id),
             }
@@ -614,16 +689,15 @@ impl Scheduler {
     /// From now on nobody waits. Returns what had been sent and not been begun.
     pub(super) fn begin_closing(&mut self) -> Vec<Job> {
         self.closing = true;
-        self.inbox.as_ref().map(Inbox::close).unwrap_or_default()
+        let mut letters = self.arrivals();
+        letters.append(&mut self.inbox.as_ref().map(Inbox::close).unwrap_or_default());
+        letters
     }
 
     /// The tasks that have not begun.
     pub(super) fn unrun(&self) -> Vec<TaskId> {
         let unrun = |task: &Task| matches!(task.state(), State::Later | State::Unstarted);
-        let id = |(slot, task): (usize, &Task)| TaskId {
-            slot: slot as u32,
-            generation: task.generation,
-        };
+        let id = |(slot, task): (usize, &Task)| TaskId::new(slot as u32, task.generation());
         self.tasks.iter().filter(|(_, task)| unrun(task)).map(id).collect()
     }
 
@@ -639,7 +713,7 @@ impl Scheduler {
                 Kill::Raise(times) | Kill::Held(times) => Kill::Raise(times + 1),
                 Kill::No | Kill::GivenUp => Kill::Raise(1),
             };
-            Some(TaskId { slot: slot as u32, generation: task.generation })
+            Some(TaskId::new(slot as u32, task.generation()))
         };
         let all: Vec<_> = self.tasks.iter_mut().filter_map(waiting).collect();
         for id in all {
@@ -650,17 +724,35 @@ impl Scheduler {
     }
 
     /// As `next`, for those only who are ready.
-    pub(super) fn next_ready(&mut self) -> Option<(TaskId, Coro)> {
+    pub(super) fn next_ready(&mut self) -> Option<Coro> {
         while let Some(id) = self.run.pop() {
             let Some(task) = self.task(id) else { continue };
             if let Some(coro) = task.coro.take() {
                 task.set_state(State::Running);
                 self.current = id;
-                return Some((id, coro));
+                return Some(coro);
             }
         }
         self.current = TaskId::MAIN;
         None
+    }
+
+    /// As `suspended` and `ended`, without choosing who is next.
+    pub(super) fn take_back(&mut self, coro: Coro, how: Resumed) -> Option<Box<Extra>> {
+        let extra = match how {
+            Resumed::Suspended => {
+                self.running().coro = Some(coro);
+                None
+            }
+            Resumed::Done => {
+                if let Some(stack) = coro.into_stack() {
+                    self.stacks.put_back(stack);
+                }
+                self.tasks.remove(self.current.slot()).extra
+            }
+        };
+        self.current = TaskId::MAIN;
+        extra
     }
 
     /// Those who are still there, the main greenlet apart.

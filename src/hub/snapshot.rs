@@ -65,14 +65,14 @@ impl fmt::Display for DumpEntry {
 
 impl Scheduler {
     pub(super) fn dump(&self) -> Dump {
-        let now = Instant::now();
+        let now = self.nanos(Instant::now());
         let mut greenlets: Vec<_> =
             self.tasks.iter().map(|(_, task)| self.entry(task, now)).collect();
         greenlets.sort_by_key(|entry| entry.id);
         Dump { greenlets }
     }
 
-    fn entry(&self, task: &Task, now: Instant) -> DumpEntry {
+    fn entry(&self, task: &Task, now: u64) -> DumpEntry {
         let state = match task.state() {
             State::Later | State::Unstarted => "unstarted",
             State::Ready => "ready",
@@ -80,7 +80,7 @@ impl Scheduler {
             State::Parked => "parked",
         };
         let reason = (task.state() == State::Parked).then(|| self.reason(task));
-        let age = now.saturating_duration_since(task.since);
+        let age = Duration::from_nanos(now.saturating_sub(task.born));
         DumpEntry {
             id: task.id,
             name: task.name(),
@@ -93,7 +93,7 @@ impl Scheduler {
 
     fn reason(&self, task: &Task) -> String {
         let verb = task.reason.verb;
-        let object = task.reason.object.and_then(|id: TaskId| self.tasks.get(id.slot as usize));
+        let object = task.reason.object.and_then(|id: TaskId| self.tasks.get(id.slot()));
         object.map_or_else(|| verb.to_owned(), |object| format!("{verb} of {}", object.name()))
     }
 

@@ -16,12 +16,11 @@
 use std::any::Any;
 use std::panic::Location;
 use std::rc::Rc;
-use std::time::Instant;
 
-use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
+use super::ticket::{GreenletId, Reason, TaskId, Ticket};
 use super::timers::TimerKey;
 use crate::coro::Coro;
-use crate::error::{Cause, TimeoutId};
+use crate::error::TimeoutId;
 
 /// How often a kill is raised before its target is left alone: somebody catches it each time.
 pub(super) const REFUSALS: u8 = 8;
@@ -54,11 +53,27 @@ impl State {
     }
 }
 
-/// How the last wait ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Answer {
-    Woken(Wake),
-    Raised(Cause),
+/// How the last wait ended, in one word: it is written by the one and read by the other side of
+/// every wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer(u32);
+
+impl Answer {
+    pub(super) const ELAPSED: Answer = Answer(u32::MAX);
+    pub(super) const KILLED: Answer = Answer(u32::MAX - 1);
+    /// Which one, is in [`Extra::raised`].
+    pub(super) const TIMED_OUT: Answer = Answer(u32::MAX - 2);
+
+    pub(super) fn ready(number: u32) -> Answer {
+        debug_assert!(number < Answer::TIMED_OUT.0);
+        Answer(number)
+    }
+
+    /// The number it was woken with, if it is none of the three.
+    #[inline]
+    pub(super) fn number(self) -> Option<u32> {
+        if self.0 < Answer::TIMED_OUT.0 { Some(self.0) } else { None }
+    }
 }
 
 /// Fields in the order of how often a switch looks at them.
@@ -66,8 +81,10 @@ pub(super) enum Answer {
 pub(crate) struct Task {
     /// `None` while it runs, and for the main greenlet.
     pub(super) coro: Option<Coro>,
-    pub(super) generation: u32,
+    /// Its low half is the generation of its slot.
+    pub(super) id: GreenletId,
     pub(super) turn: u32,
+    pub(super) answer: Answer,
     state: State,
     /// Something is to be raised at a wait, now or when it is no longer held back: look closer.
     pub(super) attention: bool,
@@ -78,12 +95,10 @@ pub(crate) struct Task {
     pub(super) shield: u16,
     /// Frames that would catch what is raised here.
     pub(super) catchers: u16,
-    pub(super) answer: Answer,
     pub(super) reason: Reason,
-    pub(super) id: GreenletId,
     pub(super) site: &'static Location<'static>,
-    /// By the hub's clock, which it reads once in a while.
-    pub(super) since: Instant,
+    /// When it was spawned: nanoseconds of the hub's own time, which is read once in a while.
+    pub(super) born: u64,
     pub(super) extra: Option<Box<Extra>>,
 }
 
@@ -106,6 +121,8 @@ pub(crate) struct Extra {
     pub(super) locals: Locals,
     /// Timeouts that were due while the task did not wait, with the depth of shields they began at.
     pub(super) timeouts: Vec<(TimeoutId, u16)>,
+    /// The one that has ended its last wait.
+    pub(super) raised: Option<TimeoutId>,
     /// Who waits for this task to be dead, and must hear if it refuses.
     pub(super) killers: Vec<Ticket>,
     /// When it is to start.
@@ -156,28 +173,32 @@ impl std::fmt::Debug for Locals {
 impl Task {
     pub(super) fn new(
         state: State,
-        generation: u32,
         id: GreenletId,
         site: &'static Location<'static>,
-        since: Instant,
+        born: u64,
     ) -> Task {
         Task {
             coro: None,
-            generation,
+            id,
             turn: 0,
+            answer: Answer::ready(0),
             state,
             attention: false,
             kill: Kill::No,
             hard: false,
             shield: 0,
             catchers: 0,
-            answer: Answer::Woken(Wake::Ready(0)),
             reason: Reason::new(""),
-            id,
             site,
-            since,
+            born,
             extra: None,
         }
+    }
+
+    /// Tells it from others that had its slot before.
+    #[inline]
+    pub(super) fn generation(&self) -> u32 {
+        self.id.0 as u32
     }
 
     #[inline]

@@ -4,15 +4,36 @@ use std::fmt;
 
 /// A task of this hub. A slot is used again, a generation is not: the name of a task that has ended
 /// names nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TaskId {
-    pub(super) slot: u32,
-    pub(super) generation: u32,
-}
+///
+/// One word, because it is written and read at every switch, and a processor is slow to read as one
+/// what was written as two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskId(u64);
 
 impl TaskId {
     /// The thread's own stack.
-    pub(crate) const MAIN: TaskId = TaskId { slot: 0, generation: 0 };
+    pub(crate) const MAIN: TaskId = TaskId::new(0, 0);
+
+    #[inline]
+    pub(super) const fn new(slot: u32, generation: u32) -> TaskId {
+        TaskId((generation as u64) << 32 | slot as u64)
+    }
+
+    #[inline]
+    pub(super) const fn slot(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    #[inline]
+    pub(super) const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({}, generation {})", self.slot(), self.generation())
+    }
 }
 
 /// One wait of one task. It works once: when the wait has ended, for whatever reason, the ticket is
@@ -50,17 +71,13 @@ pub(crate) enum Wake {
     Elapsed,
 }
 
-impl Wake {
-    pub(crate) fn is_elapsed(self) -> bool {
-        self == Wake::Elapsed
-    }
-}
-
 /// The number of a greenlet: unique in its thread and never used again. The main greenlet is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GreenletId(pub(super) u64);
 
 impl GreenletId {
+    pub(crate) const MAIN: GreenletId = GreenletId(0);
+
     /// What a greenlet is called that was given no name.
     pub(crate) fn default_name(self) -> String {
         format!("greenlet-{self}")

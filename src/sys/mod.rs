@@ -7,5 +7,6 @@
 #![expect(unsafe_code, reason = "memory maps and signal handlers have no safe interface")]
 
 pub(crate) mod fault;
+pub(crate) mod local;
 pub(crate) mod memory;
 pub(crate) mod wait;

@@ -74,10 +74,10 @@ pub(crate) fn until_parked<T: 'static>(greenlet: &Greenlet<T>) {
     until(|| dump().greenlets().iter().any(|entry| entry.id == id && entry.state == "parked"));
 }
 
-/// How many greenlets of this thread wait for `reason`.
-pub(crate) fn parked_for(reason: &str) -> usize {
-    let dump = dump();
-    dump.greenlets().iter().filter(|entry| entry.reason.as_deref() == Some(reason)).count()
+/// How many greenlets of this thread wait for such a thing: `"join"`, of whomever.
+pub(crate) fn parked_for(what: &str) -> usize {
+    let waits = |reason: &str| reason.split(' ').next() == Some(what);
+    dump().greenlets().iter().filter(|entry| entry.reason.as_deref().is_some_and(waits)).count()
 }
 
 /// A greenlet that can never end by itself: it joins one that joins one that joins it.

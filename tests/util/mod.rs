@@ -308,7 +308,7 @@ pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
 /// An address to which a connection neither succeeds nor fails: its backlog is full.
 #[derive(Debug)]
 pub(crate) struct FullListener {
-    pub(crate) address: std::net::SocketAddr,
+    address: std::net::SocketAddr,
     _listener: socket2::Socket,
     _backlog: Vec<std::net::TcpStream>,
 }
@@ -327,6 +327,11 @@ impl FullListener {
                 .collect();
         FullListener { address, _listener: listener, _backlog: backlog }
     }
+
+    /// Where it listens, as long as it is there.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
 }
 
 // ------------------------------------------------------------------ the waits
@@ -334,7 +339,7 @@ impl FullListener {
 /// How a dump shows a greenlet in one of the [`waits`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shown {
-    /// Parked, and this is the reason.
+    /// Parked, and this is the reason, or how it begins: a join says whom it waits for.
     For(&'static str),
     /// Parked, for a reason that is nobody's business.
     Parked,
@@ -346,7 +351,9 @@ impl Shown {
     /// Lets the others run until greenlet `id` is shown so.
     pub(crate) fn wait(self, id: GreenletId) {
         match self {
-            Shown::For(reason) => until(|| reason_of(id).as_deref() == Some(reason)),
+            Shown::For(reason) => {
+                until(|| reason_of(id).is_some_and(|shown| shown.starts_with(reason)));
+            }
             Shown::Parked => until_parked(id),
             Shown::Ready => until(|| state_of(id) == Some("ready")),
         }
@@ -519,12 +526,12 @@ pub(crate) mod waits {
 
     pub(crate) fn connect() {
         let listener = FullListener::new();
-        let _ = TcpStream::connect(listener.address);
+        let _ = TcpStream::connect(listener.address());
     }
 
     pub(crate) fn connect_timeout() {
         let listener = FullListener::new();
-        let _ = TcpStream::connect_timeout(&listener.address, HOUR);
+        let _ = TcpStream::connect_timeout(&listener.address(), HOUR);
     }
 }
 

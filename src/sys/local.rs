@@ -1,0 +1,19 @@
+//! Thread-locals without a destructor, at the price of one address.
+
+use std::mem;
+use std::ptr;
+use std::thread::LocalKey;
+
+/// As [`LocalKey::with`], for values that have nothing to drop: nothing is to be checked, as they
+/// are there as long as their thread runs, during the destructors of others included.
+///
+/// (`LocalKey::with` itself is a call through a pointer as soon as `f` is too large to be inlined
+/// into it, and that is a third of a switch.)
+#[inline(always)]
+pub(crate) fn with<T, R>(key: &'static LocalKey<T>, f: impl FnOnce(&T) -> R) -> R {
+    const { assert!(!mem::needs_drop::<T>(), "a destructor would end it before its thread") };
+    let value = key.with(|value| ptr::from_ref(value));
+    // SAFETY: it belongs to the running thread, which cannot end while it runs `f`, and without a
+    // destructor a thread-local is not ended before its thread.
+    f(unsafe { &*value })
+}

@@ -1,22 +1,128 @@
-//! Green threads.
+//! Green threads: plain blocking code, many at a time, on one thread. What gevent is to Python.
+//!
+//! ```no_run
+//! use greenloom::net::{TcpListener, TcpStream};
+//! use std::io::{Read, Write};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     for stream in TcpListener::bind("127.0.0.1:8080")?.incoming() {
+//!         let stream = stream?;
+//!         greenloom::spawn(move || shout(stream));
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn shout(mut stream: TcpStream) -> std::io::Result<()> {
+//!     let mut buffer = [0; 4096];
+//!     loop {
+//!         let n = stream.read(&mut buffer)?; // parks this greenlet, not the thread
+//!         if n == 0 {
+//!             return Ok(());
+//!         }
+//!         buffer[..n].make_ascii_uppercase();
+//!         stream.write_all(&buffer[..n])?;
+//!     }
+//! }
+//! ```
+//!
+//! There is no `async`, no executor to start and no attribute on `main`. [`spawn`] makes a
+//! *greenlet*: a function with a stack of its own, pinned to its thread. Whenever a call of this
+//! crate would block ([`net`], [`sleep`], [`Greenlet::join`] ...), the greenlet parks and the thread
+//! runs the others. The thread's own stack is the *main greenlet*, and waits like any other.
+//!
+//! # How it works
+//!
+//! Each thread has a *hub*, which comes to be when it is first needed. A greenlet that waits files a
+//! ticket where the event will be noticed, and switches to the hub's loop; the loop resumes whoever
+//! is ready, and asks the kernel for events when nobody is. A switch costs some ten nanoseconds and
+//! no system call. One that waits costs a page of memory and nothing else: a million fit into five
+//! gigabytes. Switching happens at calls of this crate only, so code between two of them is not
+//! interrupted, and needs no locks.
+//!
+//! # Cancellation
+//!
+//! [`Greenlet::kill`], and a [`Timeout`] that is over, unwind the greenlet from the call that waits:
+//! every destructor runs, and no panic is printed. Ordinary error handling cannot swallow them. A
+//! kill that a `catch_unwind` has caught is raised again at the next wait, eight times at most.
+//! [`shield`] holds them back, [`catch_interrupt`] catches them where clean-up has to wait.
+//!
+//! While a greenlet unwinds (by a panic, a kill or a timeout), no call of it waits. Those that
+//! return a `Result` fail at once, with [`ErrorKind::Other`](std::io::ErrorKind::Other) in I/O; the
+//! others return at once.
+//!
+//! # Panics
+//!
+//! A panic ends its greenlet alone. The panic hook prints it, a line with the greenlet's name
+//! follows (see [`Hub::on_error`]), and [`Greenlet::get`] returns it. If the main greenlet waits and
+//! nothing can ever wake it, its wait panics with [`BlocksForever`], which lists who waits for what.
+//!
+//! # Threads
+//!
+//! Everything here is local to its thread, and the compiler sees to it; each thread can have a hub.
+//! [`Remote`] is the one door from other threads.
+//!
+//! What blocks without this crate's knowing (`std::thread::sleep`, `std::net`, a lock of std's that
+//! another greenlet holds) blocks the whole thread. A `RefCell` or a lock that is borrowed across a
+//! call that waits can be met by another greenlet meanwhile.
+//!
+//! # Stacks
+//!
+//! A greenlet has 240 KiB of stack, less a little; [`Builder::stack_size`] changes that. Address
+//! space is reserved, memory is used a page at a time. An overflow ends the process with a line that
+//! names the greenlet.
+//!
+//! # Features
+//!
+//! - `sanitizer`: tells AddressSanitizer about switches, for builds with `-Zsanitizer=address`.
+//!
+//! # For those who know gevent
+//!
+//! | gevent | here |
+//! |---|---|
+//! | `spawn`, `spawn_later`, `Greenlet` | [`spawn`], [`spawn_later`], [`Greenlet`], [`Builder`] |
+//! | `g.join(t)`, `g.get()`, `g.kill()` | [`Greenlet::join_timeout`], [`Greenlet::get`], [`Greenlet::kill`] |
+//! | `g.link(f)`, `g.ready()`, `g.successful()` | [`Greenlet::link`], [`Greenlet::is_finished`], [`Greenlet::is_successful`] |
+//! | `joinall`, `killall`, `iwait`, `wait(count=1)` | [`joinall`], [`killall`], [`iwait`], [`wait_any`] |
+//! | `sleep(s)`, `sleep(0)`, `idle()` | [`sleep`], [`yield_now`], [`idle`] |
+//! | `Timeout`, `with_timeout` | [`Timeout`], [`with_timeout`] |
+//! | `getcurrent()`, `local.local` | [`current`], [`greenlet_local!`] |
+//! | `util.print_run_info()`, `LoopExit` | [`dump`], [`BlocksForever`] |
+//! | `get_hub()`, `hub.handle_error` | [`Hub::current`], [`Hub::on_error`] |
+//! | `hub.loop.run_callback_threadsafe` | [`Remote::spawn`] |
+//! | `greenlet.greenlet`, `switch`, `throw` | [`raw::Coroutine`] |
+//! | `socket`, `monkey.patch_all()` | [`net`]; patching is to come |
+
 #[cfg(panic = "abort")]
-compile_error!("no abort");
+compile_error!(
+    "greenloom needs `panic = \"unwind\"`: a killed or timed-out greenlet is unwound so that its \
+     destructors run, and with `panic = \"abort\"` that would end the process instead"
+);
+
 #[cfg(not(unix))]
-compile_error!("unix");
-mod coro;
+compile_error!("greenloom runs on Unix-like systems only");
+
+// From the ground up; each floor knows only those before it. See ARCHITECTURE.md.
+
 mod error;
-mod greenlet;
+mod sys;
+mod trace;
+
+mod coro;
+
 mod hub;
+
 mod interrupt;
+mod timeout;
+mod wait;
+
+mod greenlet;
 mod io;
 mod local;
-pub mod net;
-mod observe;
 pub mod raw;
-mod sys;
-mod timeout;
-mod trace;
-mod wait;
+
+pub mod net;
+
+mod observe;
 
 pub use error::{BlocksForever, Elapsed, GreenletError, HubClosed, JoinError};
 pub use greenlet::{

@@ -34,7 +34,7 @@ pub fn sleep(d: Duration) {
 }
 
 /// Lets every other greenlet that is ready run once. gevent's `sleep(0)`.
-#[inline]
+#[inline(always)]
 pub fn yield_now() {
     if let Err(interruption) = hub::yield_now() {
         hub::raise(interruption);

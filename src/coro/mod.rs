@@ -40,6 +40,7 @@ use std::rc::Rc;
 use corosensei::stack::StackPointer;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
+#[expect(unreachable_pub, reason = "reached as `greenlet::Scope`")]
 pub use lend::Scope;
 pub(crate) use lend::{Lent, lending};
 pub(crate) use overflow::catch_overflows;
@@ -115,7 +116,7 @@ impl Coro {
         // has captured goes to the heap.
         if mem::size_of::<F>() > LARGE_BODY {
             let body = Box::new(body);
-            Coro::with_small_body(stack, label, move || body())
+            Coro::with_small_body(stack, label, body)
         } else {
             Coro::with_small_body(stack, label, body)
         }
@@ -181,13 +182,16 @@ impl Coro {
             return None;
         }
         // Field by field: a copy of the whole would be most of what ending costs.
-        // SAFETY: `into_stack` and `drop` call this once and never look at the header again.
+        // SAFETY: the header lives until the end of this function, and `&mut self` makes us the
+        // only one that names it.
+        let header = unsafe { &mut *header };
+        // SAFETY: `into_stack` and `drop` call this once, and nobody looks at the header afterwards.
         // If the body has never run, this drops it; `Body` lets no panic out of that.
-        unsafe { ptr::drop_in_place(&raw mut (*header).coroutine) };
+        unsafe { ptr::drop_in_place(&raw mut header.coroutine) };
         // SAFETY: as above.
-        unsafe { ptr::drop_in_place(&raw mut (*header).label) };
+        unsafe { ptr::drop_in_place(&raw mut header.label) };
         // SAFETY: as above; the stack moves out.
-        let stack = unsafe { ptr::read(&raw const (*header).stack) };
+        let stack = unsafe { ptr::read(&raw const header.stack) };
         Some(stack)
     }
 }
@@ -203,7 +207,7 @@ impl Drop for Coro {
 /// # Panics
 ///
 /// On the thread's own stack, where there is nobody to give it back to.
-#[inline]
+#[inline(always)]
 pub(crate) fn suspend() {
     let running = RUNNING.get();
     assert!(!running.is_null(), "suspend called outside of a coroutine");

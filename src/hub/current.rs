@@ -77,9 +77,11 @@ pub(super) fn with<R>(f: impl FnOnce(&mut Scheduler) -> R) -> R {
 }
 
 /// Uses this thread's hub if it has one: for destructors, and for those who only look.
-#[inline]
+#[inline(always)]
 pub(super) fn with_existing<R>(f: impl FnOnce(&mut Scheduler) -> R) -> Option<R> {
-    sys::local::with(&HUB, |hub| (**hub.scheduler.borrow_mut()).as_mut().map(|scheduler| f(scheduler)))
+    sys::local::with(&HUB, |hub| {
+        (**hub.scheduler.borrow_mut()).as_mut().map(|scheduler| f(scheduler))
+    })
 }
 
 /// Has this thread's hub ended?
@@ -97,7 +99,7 @@ fn open(hub: &Slot) -> Box<Scheduler> {
 
 /// Lets others run until the current task's turn has come. The caller has told the scheduler what
 /// the current task waits for. `Err`: it is the main greenlet, and nothing will ever wake it.
-#[inline]
+#[inline(always)]
 pub(super) fn switch_out() -> Result<(), Stuck> {
     if coro::on_thread_stack() {
         run_others()

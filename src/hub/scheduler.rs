@@ -578,7 +578,8 @@ impl Scheduler {
         if nobody_can_come {
             return Some(Pause::Stuck);
         }
-        let time = self.timers.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let time =
+            self.timers.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
         self.look(time);
         None
     }

@@ -105,7 +105,7 @@ where
     I: IntoIterator,
     I::Item: Waitable,
 {
-    items.into_iter().fold(true, |all, item| wait_until(&item, deadline) && all)
+    items.into_iter().all(|item| wait_until(&item, deadline))
 }
 
 /// Waits for one; false if `deadline` came first, or if the caller unwinds.

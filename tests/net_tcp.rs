@@ -1022,6 +1022,7 @@ fn writes_that_never_wait_let_the_others_run() {
 }
 
 #[test]
+#[cfg(not(hard_switch))] // whose shuffled queue lets one have several turns before another has one
 fn reads_that_never_wait_but_take_long_let_the_others_run_sooner() {
     // H5: 2 ms, if they pass before 128 calls.
     let _guard = hang_guard();

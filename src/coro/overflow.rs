@@ -3,7 +3,8 @@
 //! Without it an overflow is a bare "segmentation fault": std's own handler knows the guards of
 //! threads only.
 
-use super::RUNNING;
+use super::coroutine::{self, Label};
+use super::stack::Stack;
 use crate::sys::fault;
 
 /// Arms the report for this process and this thread. The returned value belongs to the thread and
@@ -16,18 +17,17 @@ pub(crate) fn catch_overflows() -> Option<fault::HandlerStack> {
 
 /// Runs in a signal handler.
 fn report_if_ours(address: usize) -> bool {
-    let running = RUNNING.get();
-    if running.is_null() {
-        return false;
-    }
-    // SAFETY: RUNNING names a live header. The thread is stopped in the middle of that coroutine,
-    // which does not change `stack`.
-    let stack = unsafe { &(*running).stack };
-    if !stack.guards(address) {
-        return false;
-    }
-    // SAFETY: as for `stack`.
-    let label = unsafe { &(*running).label };
+    let reported = coroutine::look_at_running(|label, stack| {
+        let ours = stack.guards(address);
+        if ours {
+            report(label, stack);
+        }
+        ours
+    });
+    reported == Some(true)
+}
+
+fn report(label: &Label, stack: &Stack) {
     let mut line = Line::default();
     line.text(b"\ngreenloom: greenlet \"");
     match &label.name {
@@ -41,7 +41,6 @@ fn report_if_ours(address: usize) -> bool {
     line.number((stack.usable() / 1024) as u64);
     line.text(b" KiB; give it more with greenloom::Builder::stack_size(bytes)\n");
     fault::write_stderr(line.written());
-    true
 }
 
 /// Text put together without allocating; what does not fit is left out.

@@ -20,11 +20,12 @@ use corosensei::stack::valgrind::ValgrindStackRegistration;
 
 use crate::sys::memory::{self, Reservation};
 
-use super::HEADER;
-
 /// Bytes of guard below every stack. Rust code probes every page it grows by, for which one page
 /// would do; C code does not, and 16 KiB stops most of what it steps over with.
 pub(super) const GUARD: usize = 16 * 1024;
+
+/// Bytes at the high end of every stack that its coroutine keeps for itself.
+pub(super) const HEADER: usize = 128;
 
 /// Stacks begin at so many different offsets in a page, a cache line apart. Without this the tops of
 /// all stacks would compete for the same few sets of the cache; with more, a greenlet that does

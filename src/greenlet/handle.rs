@@ -1,6 +1,5 @@
 //! `Greenlet<T>`: the handle.
 
-use std::any::Any;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use crate::hub::{self, GreenletId, REFUSED, Reason, TaskId, Wake};
 use crate::wait::sealed::HasLine;
 use crate::wait::{WaitList, Waitable};
 
+use super::link::{LinkId, Outcome};
 use super::record::{Record, Stage};
 
 /// A handle to a greenlet, from [`spawn`](crate::spawn).
@@ -23,32 +23,6 @@ use super::record::{Record, Stage};
 pub struct Greenlet<T> {
     pub(super) record: Rc<Record<T>>,
 }
-
-/// How a greenlet ended, as a link sees it.
-pub enum Outcome<'a, T> {
-    /// It returned this.
-    Value(&'a T),
-    /// It was killed.
-    Killed,
-    /// It panicked with this payload.
-    Panicked(&'a (dyn Any + Send)),
-}
-
-impl<T: fmt::Debug> fmt::Debug for Outcome<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Value(value) => f.debug_tuple("Value").field(value).finish(),
-            Outcome::Killed => f.write_str("Killed"),
-            Outcome::Panicked(payload) => {
-                f.debug_tuple("Panicked").field(&crate::error::panic_message(*payload)).finish()
-            }
-        }
-    }
-}
-
-/// Names a link, to [`unlink`](Greenlet::unlink) it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LinkId(pub(super) u64);
 
 impl<T: 'static> Greenlet<T> {
     /// Waits until it has ended, however it ended. While the caller unwinds, it returns at once.

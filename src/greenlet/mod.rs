@@ -6,13 +6,15 @@
 
 mod current;
 mod handle;
+mod link;
 mod many;
 mod record;
 mod scope;
 mod spawn;
 
 pub use current::{Current, current};
-pub use handle::{Greenlet, LinkId, Outcome};
+pub use handle::Greenlet;
+pub use link::{LinkId, Outcome};
 pub use many::killall;
 pub use scope::{Scope, ScopedGreenlet, scope};
 pub use spawn::{Builder, spawn, spawn_later};

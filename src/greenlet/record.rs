@@ -20,7 +20,7 @@ use crate::error::JoinError;
 use crate::hub::{self, Birth, GreenletId, TaskId};
 use crate::wait::WaitList;
 
-use super::handle::{LinkId, Outcome};
+use super::link::{LinkId, Outcome};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {

@@ -21,7 +21,8 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::rc::Rc;
 
 use super::inbox::{Job, Remote};
-use super::scheduler::{Birth, Killed, Pause, Scheduler, Start};
+use super::scheduler::{Birth, Pause, Scheduler, Start};
+use super::tasks::Killed;
 use super::ticket::{GreenletId, TaskId};
 use crate::coro::{self, Coro, Resumed, StackSize};
 use crate::error::{Cause, GreenletError, JoinError, panic_message};
@@ -208,14 +209,14 @@ pub(crate) fn run_body<T>(body: impl FnOnce() -> T) -> Result<T, JoinError> {
 /// does so for ever is left with them.
 #[inline]
 pub(crate) fn drop_locals() {
-    if with_existing(|hub| hub.running().extra.is_some()) == Some(true) {
+    if with_existing(|hub| hub.tasks.running().extra.is_some()) == Some(true) {
         drop_locals_slow();
     }
 }
 
 fn drop_locals_slow() {
     for _ in 0..1000 {
-        let local = with_existing(|hub| hub.running().extra().locals.pop());
+        let local = with_existing(|hub| hub.tasks.running().extra().locals.pop());
         let Some(Some(local)) = local else { return };
         quietly("panicked in the destructor of a local", || drop(local));
     }
@@ -251,7 +252,9 @@ pub(crate) fn report_panic(what: &'static str, payload: &(dyn std::any::Any + Se
 /// Reports something about the current greenlet.
 #[cold]
 pub(crate) fn report_current(what: &'static str, message: String) {
-    let about = with_existing(|hub| (hub.name_of(hub.current), hub.site_of(hub.current)));
+    let about = with_existing(|hub| {
+        (hub.tasks.name_of(hub.tasks.current), hub.tasks.site_of(hub.tasks.current))
+    });
     let (name, spawned_at) = about.unwrap_or_else(|| ("main".to_owned(), String::new()));
     report(GreenletError { name, spawned_at, what, message });
 }
@@ -354,13 +357,13 @@ fn close() {
     let Some(letters) = with_existing(Scheduler::begin_closing) else { return };
     quietly(AT_THE_END, move || drop(letters));
     for _ in 0..ROUNDS {
-        let Some(unrun) = with_existing(|hub| hub.unrun()) else { break };
+        let Some(unrun) = with_existing(|hub| hub.tasks.unrun()) else { break };
         for id in unrun {
             if let Some(killed) = with_existing(|hub| hub.kill(id, false)) {
                 discard(killed);
             }
         }
-        with_existing(Scheduler::kill_all);
+        with_existing(|hub| hub.tasks.kill_all());
         if !run_ready() {
             break;
         }
@@ -371,8 +374,8 @@ fn close() {
         (hub.scheduler.borrow_mut().take(), hub.on_error.borrow_mut().take())
     });
     if let Some(scheduler) = scheduler {
-        if scheduler.left() > 0 {
-            trace::leaked(scheduler.left());
+        if scheduler.tasks.left() > 0 {
+            trace::leaked(scheduler.tasks.left());
         }
         quietly(AT_THE_END, move || drop(scheduler)); // suspended coroutines in it are leaked: see `coro`
     }

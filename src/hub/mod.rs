@@ -5,7 +5,7 @@
 //! lock is, and stores no closure and no waker of anybody's.
 //!
 //! Within the room, each file may know those before it: ticket; then line, run_queue, timers,
-//! poller, inbox and task; then scheduler, current, park, and snapshot. **Law:** the scheduler is
+//! poller, inbox and task; then tasks, scheduler, current, park, and snapshot. **Law:** the scheduler is
 //! borrowed in a leaf and a value is returned; no borrow lives across a switch, and no code of the
 //! user's (a body, a destructor, a hook, a subscriber) runs under one.
 
@@ -19,6 +19,8 @@ mod poller;
 mod run_queue;
 mod task;
 mod timers;
+
+mod tasks;
 
 mod scheduler;
 
@@ -42,8 +44,9 @@ pub(crate) use park::{
     watch_refusal, yield_now, yield_to_next,
 };
 pub(crate) use poller::{Side, SourceId};
-pub(crate) use scheduler::{Birth, REFUSED, Start};
+pub(crate) use scheduler::{Birth, Start};
 pub(crate) use snapshot::dump;
 pub(crate) use task::LocalKey;
+pub(crate) use tasks::REFUSED;
 pub(crate) use ticket::{Reason, TaskId, Ticket, Wake};
 pub(crate) use timers::TimerKey;

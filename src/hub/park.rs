@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 use super::current::{self, report_current, with, with_existing};
 use super::line::LineKey;
 use super::poller::{Side, SourceId};
-use super::scheduler::{AlarmKind, Killed, Refusal, Scheduler};
+use super::scheduler::{AlarmKind, Scheduler};
 use super::task::{Kill, LocalKey};
+use super::tasks::{Killed, Refusal};
 use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
 use super::timers::TimerKey;
 use crate::error::{BlocksForever, Cause, Interruption, TimeoutId, Unwinding};
@@ -55,9 +56,9 @@ pub(crate) fn park_hard(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake
     if thread::panicking() {
         return Err(Interruption::Unwinding);
     }
-    let before = with(|hub| std::mem::replace(&mut hub.running().hard, true));
+    let before = with(|hub| std::mem::replace(&mut hub.tasks.running().hard, true));
     let result = wait(reason, arm);
-    with(|hub| hub.running().hard = before);
+    with(|hub| hub.tasks.running().hard = before);
     result
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn sleep_until(at: Instant) -> Result<Wake, Interruption> {
 /// and is wrong for each function that was entered on one stack and is left after a switch.
 #[inline(always)]
 pub(crate) fn yield_now() -> Result<(), Interruption> {
-    if !thread::panicking() && with_existing(Scheduler::try_yield) == Some(true) {
+    if !thread::panicking() && with_existing(|hub| hub.tasks.try_yield()) == Some(true) {
         switch()
     } else {
         yield_slow()
@@ -84,20 +85,20 @@ pub(crate) fn yield_now() -> Result<(), Interruption> {
 #[cold]
 fn yield_slow() -> Result<(), Interruption> {
     may_wait()?;
-    if with(|hub| hub.closing) {
+    if with(|hub| hub.tasks.closing) {
         // Left alone after too many refusals, in a thread that ends: it is not to spin.
         return wait(Reason::new("yield"), |_| ()).map(|_| ());
     }
-    with(|hub| hub.begin_yield(hub.current));
+    with(|hub| hub.tasks.begin_yield(hub.tasks.current));
     switch()
 }
 
 /// Lets those run who were named next, and nobody else, if switching is possible at all. For
 /// destructors: nothing is raised here.
 pub(crate) fn yield_to_next() {
-    let possible = !thread::panicking() && with_existing(|hub| !hub.closing).unwrap_or(false);
+    let possible = !thread::panicking() && with_existing(|hub| !hub.tasks.closing).unwrap_or(false);
     if possible {
-        with(Scheduler::begin_yield_next);
+        with(|hub| hub.tasks.begin_yield_next());
         // The main greenlet is ready, and so cannot be stuck.
         let _ = switch();
     }
@@ -142,7 +143,7 @@ fn may_wait() -> Result<(), Interruption> {
     if thread::panicking() {
         return Err(Interruption::Unwinding);
     }
-    match with_existing(Scheduler::refusal) {
+    match with_existing(|hub| hub.tasks.refusal()) {
         Some(Some(refusal)) => refuse(refusal),
         Some(None) => Ok(()),
         None if current::has_ended() => Err(Interruption::Unwinding),
@@ -156,7 +157,7 @@ fn refuse(refusal: Refusal) -> Result<(), Interruption> {
         Refusal::Interruption(interruption) => Err(interruption),
         Refusal::GivesUp => {
             report_current("refuses to be killed", String::new());
-            with(Scheduler::tell_killers);
+            with(|hub| hub.tasks.tell_killers());
             Ok(())
         }
     }
@@ -164,10 +165,10 @@ fn refuse(refusal: Refusal) -> Result<(), Interruption> {
 
 #[inline]
 fn wait(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake, Interruption> {
-    let ticket = with(|hub| hub.begin_wait(reason));
+    let ticket = with(|hub| hub.tasks.begin_wait(reason));
     arm(ticket);
     switch()?;
-    with(Scheduler::end_wait)
+    with(|hub| hub.tasks.end_wait())
 }
 
 fn wait_until(
@@ -237,7 +238,8 @@ pub(crate) fn raise(interruption: Interruption) -> Unwinding {
 
 /// Unwinds the current greenlet.
 pub(crate) fn raise_cause(cause: Cause) -> ! {
-    let nobody_catches = with(|hub| hub.current == TaskId::MAIN && hub.running().catchers == 0);
+    let nobody_catches =
+        with(|hub| hub.tasks.current == TaskId::MAIN && hub.tasks.running().catchers == 0);
     if nobody_catches {
         // Without this line a program would end with status 101 and not a word.
         let what = match cause {
@@ -254,12 +256,12 @@ pub(crate) fn raise_cause(cause: Cause) -> ! {
 /// Ends the wait named by `ticket`, unless something else ended it first: then false.
 #[inline]
 pub(crate) fn unpark(ticket: Ticket, number: u32) -> bool {
-    with_existing(|hub| hub.wake(ticket, number)).unwrap_or(false)
+    with_existing(|hub| hub.tasks.wake(ticket, number)).unwrap_or(false)
 }
 
 /// As [`unpark`]; the task runs before everybody who is ready.
 pub(crate) fn unpark_next(ticket: Ticket) -> bool {
-    with_existing(|hub| hub.wake_next(ticket)).unwrap_or(false)
+    with_existing(|hub| hub.tasks.wake_next(ticket)).unwrap_or(false)
 }
 
 /// Raises a kill in a task, at its present or next wait. One that has not begun is dropped, here.
@@ -280,7 +282,7 @@ fn kill_and(task: TaskId, next: bool) {
 
 /// `ticket` is to hear if `target` refuses to die. False: it has refused.
 pub(crate) fn watch_refusal(target: TaskId, ticket: Ticket) -> bool {
-    with(|hub| hub.watch_refusal(target, ticket))
+    with(|hub| hub.tasks.watch_refusal(target, ticket))
 }
 
 // ── timeouts, shields, and catching ──
@@ -288,7 +290,7 @@ pub(crate) fn watch_refusal(target: TaskId, ticket: Ticket) -> bool {
 pub(crate) fn start_timeout(at: Instant) -> (TaskId, TimeoutId, TimerKey) {
     with(|hub| {
         let (id, key) = hub.start_timeout(at);
-        (hub.current, id, key)
+        (hub.tasks.current, id, key)
     })
 }
 
@@ -307,12 +309,12 @@ pub(crate) fn shield() -> impl Drop {
     impl Drop for Shield {
         fn drop(&mut self) {
             with_existing(|hub| {
-                let task = hub.running();
+                let task = hub.tasks.running();
                 task.shield = task.shield.saturating_sub(1); // none is left when the thread ends
             });
         }
     }
-    with(|hub| hub.running().shield += 1);
+    with(|hub| hub.tasks.running().shield += 1);
     Shield
 }
 
@@ -321,17 +323,17 @@ pub(crate) fn catching() -> impl Drop {
     struct Catching;
     impl Drop for Catching {
         fn drop(&mut self) {
-            with_existing(|hub| hub.running().catchers -= 1);
+            with_existing(|hub| hub.tasks.running().catchers -= 1);
         }
     }
-    with(|hub| hub.running().catchers += 1);
+    with(|hub| hub.tasks.running().catchers += 1);
     Catching
 }
 
 /// The current greenlet has caught a kill, and cleans up: it may wait.
 pub(crate) fn hold_kill() {
     with(|hub| {
-        let task = hub.running();
+        let task = hub.tasks.running();
         if let Kill::Raise(times) = task.kill {
             task.kill = Kill::Held(times);
         }
@@ -341,7 +343,7 @@ pub(crate) fn hold_kill() {
 /// The clean-up is over: the kill is raised again at the next wait of that task.
 pub(crate) fn release_kill(task: TaskId) {
     with_existing(|hub| {
-        let Some(task) = hub.task(task) else { return };
+        let Some(task) = hub.tasks.task(task) else { return };
         if let Kill::Held(times) = task.kill {
             task.kill = Kill::Raise(times);
         }
@@ -351,21 +353,23 @@ pub(crate) fn release_kill(task: TaskId) {
 // ── the current greenlet ──
 
 pub(crate) fn current() -> (TaskId, GreenletId) {
-    with(|hub| (hub.current, hub.running().id))
+    with(|hub| (hub.tasks.current, hub.tasks.running().id))
 }
 
 /// The name of a task; empty if it has ended.
 pub(crate) fn name_of(task: TaskId) -> String {
-    with_existing(|hub| if hub.task(task).is_some() { hub.name_of(task) } else { String::new() })
-        .unwrap_or_default()
+    with_existing(|hub| {
+        if hub.tasks.task(task).is_some() { hub.tasks.name_of(task) } else { String::new() }
+    })
+    .unwrap_or_default()
 }
 
 pub(crate) fn local(key: LocalKey) -> Option<std::rc::Rc<dyn std::any::Any>> {
-    with(|hub| hub.running().extra.as_ref().and_then(|extra| extra.locals.get(key)))
+    with(|hub| hub.tasks.running().extra.as_ref().and_then(|extra| extra.locals.get(key)))
 }
 
 pub(crate) fn set_local(key: LocalKey, value: std::rc::Rc<dyn std::any::Any>) {
-    let before = with(|hub| hub.running().extra().locals.set(key, value));
+    let before = with(|hub| hub.tasks.running().extra().locals.set(key, value));
     drop(before);
 }
 
@@ -393,7 +397,7 @@ pub(crate) fn existing_poller<R>(f: impl FnOnce(&mut super::poller::Poller) -> R
 pub(crate) fn leave_source(id: SourceId, side: Side, key: LineKey) {
     with_existing(|hub| {
         if let Some(next) = hub.poller.leave(id, side, key) {
-            hub.wake(next, 0);
+            hub.tasks.wake(next, 0);
         }
     });
 }

@@ -67,7 +67,7 @@ impl Scheduler {
     pub(super) fn dump(&self) -> Dump {
         let now = self.nanos(Instant::now());
         let mut greenlets: Vec<_> =
-            self.tasks.iter().map(|(_, task)| self.entry(task, now)).collect();
+            self.tasks.all.iter().map(|(_, task)| self.entry(task, now)).collect();
         greenlets.sort_by_key(|entry| entry.id);
         Dump { greenlets }
     }
@@ -93,7 +93,7 @@ impl Scheduler {
 
     fn reason(&self, task: &Task) -> String {
         let verb = task.reason.verb;
-        let object = task.reason.object.and_then(|id: TaskId| self.tasks.get(id.slot()));
+        let object = task.reason.object.and_then(|id: TaskId| self.tasks.all.get(id.slot()));
         object.map_or_else(|| verb.to_owned(), |object| format!("{verb} of {}", object.name()))
     }
 
@@ -105,8 +105,8 @@ impl Scheduler {
              no socket waited on and no other thread that could wake one\n{dump}"
         );
         self.stuck = Some(BlocksForever::new(report));
-        self.current = TaskId::MAIN;
-        self.running().set_state(State::Running);
+        self.tasks.current = TaskId::MAIN;
+        self.tasks.running().set_state(State::Running);
     }
 }
 

@@ -6,8 +6,8 @@
 //!   [`TimedOut`](std::io::ErrorKind::TimedOut) everywhere; std's kind depends on the platform.
 //! - `try_clone` shares the descriptor by counting, and cannot fail.
 //! - They are local to their thread; [`into_std`](TcpStream::into_std) makes one that may travel.
-//!
-//! This room holds no waiting code: every call is one line on [`io`](crate::io).
+
+// This room holds no waiting code: every call that may wait is one line on `io`.
 
 mod raw_fd;
 mod tcp;

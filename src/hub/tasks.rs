@@ -1,0 +1,331 @@
+//! The tasks of a hub: who runs, who is ready, and what ends a wait.
+//!
+//! Four things end a wait: somebody uses its ticket, its deadline comes, a timeout does, or it is
+//! killed. All come through [`answer`](Tasks::answer), where the first wins and the others find the
+//! ticket void.
+//!
+//! What a kill may do to a task depends on what it is doing:
+//!
+//! ```text
+//!   has not begun      taken out; its body is dropped unrun
+//!   waits              raised now, unless a shield or a hard wait holds it back
+//!   ready, or running  marked: raised at its next wait
+//!   has caught it      raised at each further wait, eight times in all; then left alone
+//! ```
+
+use std::mem;
+
+use slab::Slab;
+
+use super::run_queue::RunQueue;
+use super::task::{Answer, Extra, Kill, REFUSALS, State, Task};
+use super::ticket::{Reason, TaskId, Ticket, Wake};
+use crate::coro::Coro;
+use crate::error::{Cause, Interruption, TimeoutId};
+
+/// The number that killers are woken with when their target refuses to die.
+pub(crate) const REFUSED: u32 = u32::MAX / 2;
+
+/// What a kill has to finish outside of the borrow.
+#[derive(Debug)]
+pub(crate) enum Killed {
+    /// Nothing: it is dead, or marked, or has been woken.
+    Marked,
+    /// It had not begun. Its body is in here.
+    Unrun(Coro, Option<Box<Extra>>),
+}
+
+/// A wait that may not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Interruption(Interruption),
+    /// Its kill was refused for the last time: to be reported. Then the wait may begin.
+    GivesUp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    pub(super) all: Slab<Task>,
+    pub(super) current: TaskId,
+    pub(super) run: RunQueue,
+    /// The thread is ending: nobody waits any more.
+    pub(super) closing: bool,
+}
+
+impl Tasks {
+    /// With the main greenlet, which runs.
+    pub(super) fn new(mut main: Task) -> Tasks {
+        main.set_state(State::Running);
+        let mut all = Slab::new();
+        let slot = all.insert(main);
+        debug_assert_eq!(slot, TaskId::MAIN.slot());
+        Tasks { all, current: TaskId::MAIN, run: RunQueue::default(), closing: false }
+    }
+
+    #[inline]
+    pub(super) fn task(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.all.get_mut(id.slot()).filter(|task| task.generation() == id.generation())
+    }
+
+    /// The one that runs.
+    #[inline]
+    pub(super) fn running(&mut self) -> &mut Task {
+        &mut self.all[self.current.slot()]
+    }
+
+    pub(super) fn name_of(&self, id: TaskId) -> String {
+        self.all.get(id.slot()).map(Task::name).unwrap_or_default()
+    }
+
+    pub(super) fn site_of(&self, id: TaskId) -> String {
+        self.all.get(id.slot()).map(Task::spawned_at).unwrap_or_default()
+    }
+
+    // ── waiting: the running one's side ──
+
+    /// The current task is about to suspend, and may not be woken before it has.
+    #[inline]
+    pub(super) fn begin_wait(&mut self, reason: Reason) -> Ticket {
+        let id = self.current;
+        let task = self.running();
+        task.set_state(State::Parked);
+        task.reason = reason;
+        task.next_turn(id)
+    }
+
+    /// The current task runs again after a wait.
+    #[inline]
+    pub(super) fn end_wait(&mut self) -> Result<Wake, Interruption> {
+        let answer = self.running().answer;
+        match answer.number() {
+            Some(number) => Ok(Wake::Ready(number)),
+            None if answer == Answer::ELAPSED => Ok(Wake::Elapsed),
+            None => Err(Interruption::Raised(self.raised(answer))),
+        }
+    }
+
+    #[cold]
+    fn raised(&mut self, answer: Answer) -> Cause {
+        if answer == Answer::KILLED {
+            return Cause::Killed;
+        }
+        let timeout = self.running().extra().raised.take();
+        Cause::TimedOut(timeout.expect("whoever answers so says which"))
+    }
+
+    /// The current task goes to the end of the run queue. False: something is to be looked at
+    /// first.
+    #[inline]
+    pub(super) fn try_yield(&mut self) -> bool {
+        let (id, closing) = (self.current, self.closing);
+        let task = self.running();
+        if task.attention || closing {
+            return false;
+        }
+        self.begin_yield(id);
+        true
+    }
+
+    #[inline]
+    pub(super) fn begin_yield(&mut self, id: TaskId) {
+        self.running().set_state(State::Ready);
+        self.run.push(id);
+    }
+
+    /// The current task runs again right after whoever was named next.
+    pub(super) fn begin_yield_next(&mut self) {
+        let id = self.current;
+        self.running().set_state(State::Ready);
+        self.run.push_next(id);
+    }
+
+    /// Why the current task may not wait now, if so. Counts as a raise.
+    #[inline]
+    pub(super) fn refusal(&mut self) -> Option<Refusal> {
+        if self.running().attention || self.closing { self.refusal_slow() } else { None }
+    }
+
+    #[cold]
+    fn refusal_slow(&mut self) -> Option<Refusal> {
+        let closing = self.closing;
+        if closing && self.current == TaskId::MAIN {
+            return Some(Refusal::Interruption(Interruption::Unwinding));
+        }
+        let task = self.running();
+        if closing {
+            // The thread ends: neither a shield nor clean-up may wait any longer.
+            task.shield = 0;
+            if let Kill::Held(times) = task.kill {
+                task.kill = Kill::Raise(times);
+            }
+            if task.kill == Kill::No {
+                task.kill = Kill::Raise(0);
+            }
+        }
+        if task.kill_is_due() {
+            if matches!(task.kill, Kill::Raise(times) if times >= REFUSALS) {
+                task.kill = Kill::GivenUp;
+                return Some(Refusal::GivesUp);
+            }
+            task.count_kill();
+            return Some(Refusal::Interruption(Interruption::Raised(Cause::Killed)));
+        }
+        let depth = task.shield;
+        let pending = &mut task.extra.as_mut()?.timeouts;
+        let due = pending.iter().position(|(_, began)| *began >= depth)?;
+        let (timeout, _) = pending.remove(due);
+        Some(Refusal::Interruption(Interruption::Raised(Cause::TimedOut(timeout))))
+    }
+
+    // ── waking: everybody else's side ──
+
+    /// Ends the wait named by `ticket`, unless something else ended it first.
+    #[inline]
+    pub(super) fn wake(&mut self, ticket: Ticket, number: u32) -> bool {
+        self.answer(ticket, Answer::ready(number), false)
+    }
+
+    /// As `wake`; the task runs before everybody who is ready.
+    pub(super) fn wake_next(&mut self, ticket: Ticket) -> bool {
+        self.answer(ticket, Answer::ready(0), true)
+    }
+
+    #[inline]
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer, next: bool) -> bool {
+        let Some(task) = self.task(ticket.task) else { return false };
+        if task.state() != State::Parked || task.turn != ticket.turn {
+            return false;
+        }
+        task.answer = answer;
+        task.set_state(State::Ready);
+        if next {
+            self.run.push_next(ticket.task)
+        } else {
+            self.run.push(ticket.task)
+        }
+        true
+    }
+
+    fn raise(&mut self, id: TaskId, cause: Cause, next: bool) {
+        let Some(task) = self.task(id) else { return };
+        let ticket = Ticket { task: id, turn: task.turn };
+        let answer = match cause {
+            Cause::Killed => Answer::KILLED,
+            Cause::TimedOut(timeout) => {
+                task.extra().raised = Some(timeout);
+                Answer::TIMED_OUT
+            }
+        };
+        self.answer(ticket, answer, next);
+    }
+
+    /// Marks a task for death, and raises it if the task waits; with `next`, it then runs before
+    /// those who are ready. One that has not begun is taken out.
+    pub(super) fn kill(&mut self, id: TaskId, next: bool) -> Killed {
+        let Some(task) = self.task(id) else { return Killed::Marked };
+        if matches!(task.state(), State::Later | State::Unstarted) {
+            return self.take_out(id);
+        }
+        if task.kill == Kill::No {
+            task.kill = Kill::Raise(0);
+            task.attention = true;
+            if task.state() == State::Parked && task.kill_is_due() {
+                task.count_kill();
+                self.raise(id, Cause::Killed, next);
+            }
+        }
+        Killed::Marked
+    }
+
+    /// Removes a task that has not begun. A run queue may still name it, in vain.
+    fn take_out(&mut self, id: TaskId) -> Killed {
+        let mut task = self.all.remove(id.slot());
+        match task.coro.take() {
+            Some(coro) => Killed::Unrun(coro, task.extra),
+            None => Killed::Marked,
+        }
+    }
+
+    /// `ticket` is to hear (with [`REFUSED`]) if `target` refuses to die. False: it has refused.
+    pub(super) fn watch_refusal(&mut self, target: TaskId, ticket: Ticket) -> bool {
+        match self.task(target) {
+            Some(task) if task.kill == Kill::GivenUp => false,
+            Some(task) => {
+                task.extra().killers.push(ticket);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// The current task is left alone from now on; those who wait for its death hear of it.
+    pub(super) fn tell_killers(&mut self) {
+        let killers = self.running().extra.as_mut().map(|extra| mem::take(&mut extra.killers));
+        for ticket in killers.unwrap_or_default() {
+            self.wake(ticket, REFUSED);
+        }
+    }
+
+    // ── what becomes due ──
+
+    /// The time of a task has come.
+    pub(super) fn start(&mut self, id: TaskId) {
+        if let Some(task) = self.task(id) {
+            task.set_state(State::Unstarted);
+            self.run.push(id);
+        }
+    }
+
+    /// A timeout is due. Its task hears of it now if it waits, else at its next wait: one that was
+    /// just woken has its work first.
+    pub(super) fn time_out(&mut self, id: TaskId, timeout: TimeoutId, depth: u16) {
+        let Some(task) = self.task(id) else { return };
+        if task.state() == State::Parked && task.timeout_is_due(depth) {
+            self.raise(id, Cause::TimedOut(timeout), false);
+        } else {
+            task.attention = true;
+            task.extra().timeouts.push((timeout, depth));
+        }
+    }
+
+    /// The timeouts of a task that are due and have not been raised.
+    pub(super) fn pending_timeouts(&mut self, id: TaskId) -> Option<&mut Vec<(TimeoutId, u16)>> {
+        Some(&mut self.task(id)?.extra.as_mut()?.timeouts)
+    }
+
+    // ── the end ──
+
+    /// The tasks that have not begun.
+    pub(super) fn unrun(&self) -> Vec<TaskId> {
+        let unrun = |task: &Task| matches!(task.state(), State::Later | State::Unstarted);
+        let id = |(slot, task): (usize, &Task)| TaskId::new(slot as u32, task.generation());
+        self.all.iter().filter(|(_, task)| unrun(task)).map(id).collect()
+    }
+
+    /// Raises a kill in all who wait, whatever holds it back, save where a borrow depends on it.
+    pub(super) fn kill_all(&mut self) {
+        let waiting = |(slot, task): (usize, &mut Task)| {
+            if task.state() != State::Parked || task.hard || task.kill == Kill::GivenUp {
+                return None;
+            }
+            task.attention = true;
+            task.shield = 0;
+            task.kill = match task.kill {
+                Kill::Raise(times) | Kill::Held(times) => Kill::Raise(times + 1),
+                Kill::No | Kill::GivenUp => Kill::Raise(1),
+            };
+            Some(TaskId::new(slot as u32, task.generation()))
+        };
+        let all: Vec<_> = self.all.iter_mut().filter_map(waiting).collect();
+        for id in all {
+            if id != TaskId::MAIN {
+                self.raise(id, Cause::Killed, false);
+            }
+        }
+    }
+
+    /// Those who are still there, the main greenlet apart.
+    pub(super) fn left(&self) -> usize {
+        self.all.len() - 1
+    }
+}

@@ -199,7 +199,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Which [`Timeout`](crate::Timeout): nested ones must know their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
 pub(crate) struct TimeoutId(pub(crate) u64);
 
 /// What can be raised in a greenlet from outside, at one of its waits. It is also the payload that

@@ -322,12 +322,11 @@ fn case_13_kill_matrix() {
             kill(&greenlet);
             greenlet.join();
             kill(&greenlet);
-            settle();
+            sleep(ms(2));
             assert!(greenlet.is_finished() && !greenlet.is_successful());
             log.assert_is(["killed"]);
             assert_eq!(end_of(greenlet), End::Killed);
         }
-        sleep(ms(10));
     });
 }
 

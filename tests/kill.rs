@@ -728,6 +728,23 @@ fn everyone_who_waits_for_a_refused_kill_goes_on() {
     });
 }
 
+/// Main can be killed and can refuse like anyone.
+#[test]
+fn main_can_be_killed() {
+    within(MINUTE, || {
+        current().kill_nowait();
+        for _ in 0..8 {
+            let interrupt = catch_interrupt(|| sleep(HOUR)).unwrap_err();
+            assert!(interrupt.is_kill());
+        }
+        assert_eq!(reports(), []);
+        sleep(ms(1));
+        let reports = reports();
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        assert_eq!(reports[0].name, "main");
+    });
+}
+
 #[test]
 fn who_refuses_does_not_starve_the_others() {
     within(MINUTE, || {

@@ -8,7 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use greenloom::{
-    Greenlet, LinkId, Outcome, catch_interrupt, current, joinall, sleep, spawn, spawn_later,
+    Greenlet, LinkId, Outcome, Timeout, catch_interrupt, current, joinall, sleep, spawn,
+    spawn_later,
 };
 use util::{
     End, HOUR, Living, Log, MINUTE, end_of, message, ms, reports, settle, until, until_parked,
@@ -533,6 +534,22 @@ fn a_kill_that_came_too_late_is_not_raised_in_a_link() {
             said.say("slept");
         });
         assert_eq!(end_of(greenlet), End::Value(7));
+        log.assert_is(["slept"]);
+    });
+}
+
+/// Nor does a timeout that its greenlet started, although the value keeps it armed.
+#[test]
+fn a_timeout_of_the_greenlet_is_not_raised_in_a_link() {
+    within(MINUTE, || {
+        let log = Log::new();
+        let greenlet = spawn(|| Timeout::start(ms(1)));
+        let said = log.clone();
+        greenlet.link(move |_| {
+            sleep(ms(5));
+            said.say("slept");
+        });
+        drop(greenlet.get().unwrap());
         log.assert_is(["slept"]);
     });
 }

@@ -26,6 +26,16 @@ fn loopback() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
+/// An address that refuses connections and goes on doing so as long as the socket is kept: its port
+/// is taken, but nobody listens.
+fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
+}
+
 /// Bytes in which a lost, doubled or exchanged one shows.
 fn pattern(len: usize, seed: u32) -> Vec<u8> {
     let mut state = seed;
@@ -107,14 +117,18 @@ fn a_bound_port_cannot_be_bound_again() {
 #[test]
 fn a_port_can_be_bound_again_while_old_connections_linger() {
     let _guard = hang_guard();
-    let (listener, addr) = loopback();
-    let client = TcpStream::connect(addr).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    // The side that closes first keeps the port in TIME_WAIT.
-    drop(server);
-    drop(listener);
-    drop(client);
-    TcpListener::bind(addr).unwrap();
+    let bind_again = || {
+        let (listener, addr) = loopback();
+        let client = TcpStream::connect(addr).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // The side that closes first keeps the port in TIME_WAIT.
+        drop(server);
+        drop(listener);
+        drop(client);
+        TcpListener::bind(addr)
+    };
+    // Another test may get the free port before us, but not every time.
+    assert!((0..10).any(|_| bind_again().is_ok()));
 }
 
 #[test]
@@ -161,8 +175,7 @@ fn ipv6() {
 #[test]
 fn a_refused_port_is_an_error_of_connect() {
     let _guard = hang_guard();
-    let (listener, addr) = loopback();
-    drop(listener);
+    let (_socket, addr) = refusing();
     let refused = ErrorKind::ConnectionRefused;
     assert_eq!(TcpStream::connect(addr).unwrap_err().kind(), refused);
     assert_eq!(TcpStream::connect_timeout(&addr, ms(10_000)).unwrap_err().kind(), refused);
@@ -171,8 +184,7 @@ fn a_refused_port_is_an_error_of_connect() {
 #[test]
 fn connect_tries_one_address_after_the_other() {
     let _guard = hang_guard();
-    let (closed, refused) = loopback();
-    drop(closed);
+    let (_socket, refused) = refusing();
     let (_listener, open) = loopback();
     let stream = TcpStream::connect(&[refused, open][..]).unwrap();
     assert_eq!(stream.peer_addr().unwrap(), open);
@@ -1063,15 +1075,21 @@ fn a_new_socket_never_gets_the_wake_of_the_one_whose_number_it_has() {
 /// A new connection whose descriptor has the number of one that was dropped with a reader parked
 /// on it and with bytes there that the poller has not told us of.
 fn socket_with_the_number_of_a_killed_one() -> Option<(TcpStream, std::net::TcpStream)> {
-    let (old, mut old_peer) = pair();
+    let (listener, addr) = loopback();
+    let connect = || std::net::TcpStream::connect(addr).unwrap();
+    let mut old_peer = connect();
+    let (old, _) = listener.accept().unwrap();
     let number = old.as_raw_fd();
     let reader = spawn(move || (&old).read(&mut [0]).map(drop));
     until_parked(&reader);
+    // Those that wait to be accepted are there before the number is free.
+    let peers: Vec<_> = (0..8).map(|_| connect()).collect();
     old_peer.write_all(b"for the old one").unwrap();
     reader.kill();
+    let accepted = peers.into_iter().map(|peer| (listener.accept().unwrap().0, peer));
+    // Kept until the number is found: each takes the lowest that is free.
     let mut others = Vec::new();
-    for _ in 0..4 {
-        let (stream, peer) = pair();
+    for (stream, peer) in accepted {
         if stream.as_raw_fd() == number {
             return Some((stream, peer));
         }
@@ -1092,13 +1110,9 @@ struct FullListener {
 
 impl FullListener {
     fn new() -> FullListener {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        socket.bind(&any.into()).unwrap();
+        let (socket, addr) = refusing();
         socket.listen(1).unwrap();
         let listener = TcpListener::from(std::net::TcpListener::from(socket));
-        let addr = listener.local_addr().unwrap();
         let mut line = Vec::new();
         while let Ok(stream) = std::net::TcpStream::connect_timeout(&addr, ms(50)) {
             line.push(stream);

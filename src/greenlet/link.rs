@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How a greenlet ended, as a link sees it.
 pub enum Outcome<'a, T> {
@@ -27,4 +28,12 @@ impl<T: fmt::Debug> fmt::Debug for Outcome<'_, T> {
 
 /// Names a link, to [`unlink`](Greenlet::unlink) it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LinkId(pub(super) u64);
+pub struct LinkId(u64);
+
+impl LinkId {
+    /// Not used before, by whichever greenlet: an id names one link and no other.
+    pub(super) fn next() -> LinkId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        LinkId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -58,14 +58,13 @@ type Link<T> = Box<dyn FnOnce(Outcome<'_, T>)>;
 
 struct Links<T> {
     waiting: VecDeque<(LinkId, Link<T>)>,
-    next_id: u64,
     /// Somebody is calling them, and borrows the result.
     busy: bool,
 }
 
 impl<T> Default for Links<T> {
     fn default() -> Links<T> {
-        Links { waiting: VecDeque::new(), next_id: 0, busy: false }
+        Links { waiting: VecDeque::new(), busy: false }
     }
 }
 
@@ -140,9 +139,6 @@ impl<T> Record<T> {
 
     /// Calls the links in order, those that are added meanwhile included.
     fn run_links(&self) {
-        if !self.is_linked() {
-            return;
-        }
         while let Some(link) = self.next_link() {
             let result = self.result.borrow();
             let outcome = match result.as_ref() {
@@ -161,8 +157,7 @@ impl<T: 'static> Record<T> {
         let (id, late) = {
             let mut rare = self.rare.borrow_mut();
             let links = &mut rare.get_or_insert_default().links;
-            links.next_id += 1;
-            let id = LinkId(links.next_id);
+            let id = LinkId::next();
             links.waiting.push_back((id, link));
             (id, self.is_finished() && !links.busy && links.waiting.len() == 1)
         };
@@ -237,7 +232,10 @@ where
             Err(JoinError::Panicked(_)) => Stage::Panicked,
         };
         self.record.finish(stage, result);
-        self.record.run_links();
+        if self.record.is_linked() {
+            hub::outlive();
+            self.record.run_links();
+        }
         if Rc::strong_count(&self.record) == 1 {
             // Nobody has the handle any more: the result goes, and may have a destructor.
             hub::quietly("panicked in the destructor of its result", || drop(self));

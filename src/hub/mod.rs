@@ -39,9 +39,9 @@ pub(crate) use current::{drop_locals, quietly, report_current, report_panic, run
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{
     after, cancel_timeout, catching, current, existing_poller, hold_kill, idle, kill, kill_next,
-    leave_source, local, name_of, park, park_hard, poller, raise, raise_cause, release_kill,
-    set_local, shield, sleep_until, spend, start_timeout, timeout_is_pending, unpark, unpark_next,
-    watch_refusal, yield_now, yield_to_next,
+    leave_source, local, name_of, outlive, park, park_hard, poller, raise, raise_cause,
+    release_kill, set_local, shield, sleep_until, spend, start_timeout, timeout_is_pending, unpark,
+    unpark_next, watch_refusal, yield_now, yield_to_next,
 };
 pub(crate) use poller::{Side, SourceId};
 pub(crate) use scheduler::{Birth, Start};

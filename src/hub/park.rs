@@ -280,6 +280,11 @@ fn kill_and(task: TaskId, next: bool) {
     }
 }
 
+/// What the current task was for has ended: kills and timeouts that were meant for it go nowhere.
+pub(crate) fn outlive() {
+    with_existing(Scheduler::outlive);
+}
+
 /// `ticket` is to hear if `target` refuses to die. False: it has refused.
 pub(crate) fn watch_refusal(target: TaskId, ticket: Ticket) -> bool {
     with(|hub| hub.tasks.watch_refusal(target, ticket))

@@ -112,6 +112,8 @@ pub(super) enum Kill {
     Held(u8),
     /// Refused too often; left alone.
     GivenUp,
+    /// What was to be killed has ended. What still runs on its stack is nobody's to kill.
+    Outlived,
 }
 
 /// What most tasks never need.
@@ -121,6 +123,8 @@ pub(crate) struct Extra {
     pub(super) locals: Locals,
     /// Timeouts that were due while the task did not wait, with the depth of shields they began at.
     pub(super) timeouts: Vec<(TimeoutId, u16)>,
+    /// Timeouts up to this one were meant for what has ended here.
+    pub(super) outlived: TimeoutId,
     /// The one that has ended its last wait.
     pub(super) raised: Option<TimeoutId>,
     /// Who waits for this task to be dead, and must hear if it refuses.

@@ -158,7 +158,7 @@ impl Tasks {
             if let Kill::Held(times) = task.kill {
                 task.kill = Kill::Raise(times);
             }
-            if task.kill == Kill::No {
+            if matches!(task.kill, Kill::No | Kill::Outlived) {
                 task.kill = Kill::Raise(0);
             }
         }
@@ -258,6 +258,18 @@ impl Tasks {
         }
     }
 
+    /// What the current task was for has ended: kills and timeouts that were meant for it go
+    /// nowhere. `last` is the youngest timeout there is.
+    pub(super) fn outlive(&mut self, last: TimeoutId) {
+        let task = self.running();
+        task.kill = Kill::Outlived;
+        task.attention = false;
+        task.shield = 0;
+        let extra = task.extra();
+        extra.timeouts.clear();
+        extra.outlived = last;
+    }
+
     /// The current task is left alone from now on; those who wait for its death hear of it.
     pub(super) fn tell_killers(&mut self) {
         let killers = self.running().extra.as_mut().map(|extra| mem::take(&mut extra.killers));
@@ -280,6 +292,9 @@ impl Tasks {
     /// just woken has its work first.
     pub(super) fn time_out(&mut self, id: TaskId, timeout: TimeoutId, depth: u16) {
         let Some(task) = self.task(id) else { return };
+        if task.extra.as_ref().is_some_and(|extra| timeout <= extra.outlived) {
+            return;
+        }
         if task.state() == State::Parked && task.timeout_is_due(depth) {
             self.raise(id, Cause::TimedOut(timeout), false);
         } else {
@@ -312,7 +327,7 @@ impl Tasks {
             task.shield = 0;
             task.kill = match task.kill {
                 Kill::Raise(times) | Kill::Held(times) => Kill::Raise(times + 1),
-                Kill::No | Kill::GivenUp => Kill::Raise(1),
+                Kill::No | Kill::GivenUp | Kill::Outlived => Kill::Raise(1),
             };
             Some(TaskId::new(slot as u32, task.generation()))
         };

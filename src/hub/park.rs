@@ -131,7 +131,11 @@ fn spend_slow() -> Result<(), Interruption> {
     match yield_now() {
         // It need not wait, so that it may not wait is no reason to fail.
         Err(Interruption::Unwinding) => Ok(()),
-        result => result,
+        Ok(()) => {
+            with(Scheduler::spend); // for the call that is about to be made
+            Ok(())
+        }
+        interrupted => interrupted,
     }
 }
 

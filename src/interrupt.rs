@@ -21,7 +21,7 @@ use crate::hub::{self, TaskId};
 /// # Examples
 ///
 /// ```
-/// use greenloom::{shield, sleep, spawn, yield_now};
+/// use greenloom::{idle, shield, sleep, spawn};
 /// use std::{cell::Cell, rc::Rc, time::Duration};
 ///
 /// let written = Rc::new(Cell::new(0));
@@ -35,7 +35,7 @@ use crate::hub::{self, TaskId};
 ///     sleep(Duration::from_secs(10)); // raised here
 ///     seen.set(3);
 /// });
-/// yield_now();
+/// idle(); // let it begin
 /// greenlet.kill();
 /// assert_eq!(written.get(), 2);
 /// ```
@@ -57,7 +57,7 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 /// # Examples
 ///
 /// ```
-/// use greenloom::{catch_interrupt, sleep, spawn, yield_now};
+/// use greenloom::{catch_interrupt, idle, sleep, spawn};
 /// use std::{cell::Cell, rc::Rc, time::Duration};
 ///
 /// let said_goodbye = Rc::new(Cell::new(false));
@@ -70,7 +70,7 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 ///         interrupt.resume();
 ///     }
 /// });
-/// yield_now();
+/// idle(); // let it begin
 /// greenlet.kill();
 /// assert!(said_goodbye.get());
 /// ```

@@ -7,11 +7,11 @@ pub use crate::hub::{Dump, DumpEntry};
 /// # Examples
 ///
 /// ```
-/// use greenloom::{dump, sleep, spawn, yield_now};
+/// use greenloom::{dump, idle, sleep, spawn};
 /// use std::time::Duration;
 ///
 /// let sleeper = spawn(|| sleep(Duration::from_secs(10)));
-/// yield_now();
+/// idle(); // let it begin
 /// let dump = dump();
 /// let entry = dump.greenlets().iter().find(|entry| entry.id == sleeper.id()).unwrap();
 /// assert_eq!((entry.state, entry.reason.as_deref()), ("parked", Some("sleep")));

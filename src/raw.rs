@@ -47,7 +47,12 @@ use crate::hub::{self, Birth, LocalKey, Reason, Start, TaskId, Ticket};
 ///
 /// Clones name the same one. When the last handle of a suspended coroutine is dropped, nobody can
 /// switch to it any more: it unwinds, before the drop returns (or as soon as it may, if the dropper
-/// unwinds itself). It is local to its thread:
+/// unwinds itself). Handles on its own stack count, too, and a child's link to its parent does: a
+/// coroutine that keeps itself alive in such a way lasts until its thread ends. (So bind
+/// `current().parent()` to a variable before switching to it, rather than keeping the temporary
+/// handle to oneself across the switch.)
+///
+/// It is local to its thread:
 ///
 /// ```compile_fail,E0277
 /// let coroutine = greenloom::raw::Coroutine::<u32>::new(|v| v);

@@ -28,6 +28,7 @@ const HUB: &[&[&str]] = &[
     &["ticket", "dice"],
     &["line", "run_queue", "timers", "inbox"],
     &["poller", "task"],
+    &["table"],
     &["tasks"],
     &["scheduler"],
     &["current"],

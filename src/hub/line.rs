@@ -52,6 +52,7 @@ impl<T> Default for Line<T> {
 
 impl<T> Line<T> {
     /// Joins at the end.
+    #[inline]
     pub(crate) fn push(&mut self, waiter: T) -> LineKey {
         self.stamp = self.stamp.wrapping_add(1);
         let place = Place { stamp: self.stamp, waiter };
@@ -59,8 +60,14 @@ impl<T> Line<T> {
             self.first = Some(place);
             return LineKey { stamp: self.stamp, at: NOBODY };
         }
+        self.push_behind(place)
+    }
+
+    #[cold]
+    fn push_behind(&mut self, place: Place<T>) -> LineKey {
+        let stamp = place.stamp;
         let at = self.others.get_or_insert_with(Box::default).push(place);
-        LineKey { stamp: self.stamp, at }
+        LineKey { stamp, at }
     }
 
     /// The first in line, who stays there.

@@ -20,6 +20,7 @@ mod run_queue;
 mod task;
 mod timers;
 
+mod table;
 mod tasks;
 
 mod scheduler;

@@ -13,7 +13,7 @@ use std::{io, mem};
 use super::inbox::{Inbox, Job};
 use super::line::{Line, LineKey};
 use super::poller::Poller;
-use super::task::{Answer, Extra, State, Task};
+use super::task::{Answer, Extra, State};
 use super::tasks::{Killed, Tasks};
 use super::ticket::{GreenletId, TaskId, Ticket};
 use super::timers::{TimerKey, Timers};
@@ -123,10 +123,8 @@ impl Scheduler {
         handler_stack: Option<HandlerStack>,
     ) -> Scheduler {
         let now = Instant::now();
-        let mut main = Task::new(State::Unstarted, GreenletId::MAIN, site, 0);
-        main.extra().name = Some("main".into());
         Scheduler {
-            tasks: Tasks::new(main),
+            tasks: Tasks::new(site),
             idlers: Line::default(),
             timers: Timers::default(),
             poller: Poller::default(),
@@ -167,25 +165,24 @@ impl Scheduler {
         let stack = self.stacks.lease(birth.size)?;
         let Some(body) = body.take() else { return Err(io::ErrorKind::InvalidInput.into()) };
         self.births += 1;
-        let (generation, id) = (self.births as u32, GreenletId(self.births));
+        let id = GreenletId(self.births);
         let label = Label { number: self.births, name: birth.name.clone() };
         let is_later = matches!(birth.start, Start::At(_));
         let state = if is_later { State::Later } else { State::Unstarted };
-        let mut task = Task::new(state, id, birth.site, self.now_nanos);
+        let (slot, task) = self.tasks.all.vacant(birth.site);
+        let task_id = TaskId::new(slot, self.births as u32);
+        task.begin(state, id, birth.site, self.now_nanos);
         task.coro = Some(Coro::new(stack, label, body));
         if birth.name.is_some() {
             task.extra().name = birth.name;
         }
-        let slot = self.tasks.all.vacant_key() as u32;
-        let task_id = TaskId::new(slot, generation);
         match birth.start {
             Start::InTurn => self.tasks.run.push(task_id),
             Start::Next => self.tasks.run.push_next(task_id),
             Start::At(at) => {
-                task.extra().start = Some(self.timers.insert(at, Alarm::Start(task_id)))
+                task.extra().start = Some(self.timers.insert(at, Alarm::Start(task_id)));
             }
         }
-        self.tasks.all.insert(task);
         Ok((task_id, id))
     }
 
@@ -202,7 +199,7 @@ impl Scheduler {
         if let Some(stack) = coro.into_stack() {
             self.stacks.put_back(stack);
         }
-        let extra = self.tasks.all.remove(self.tasks.current.slot()).extra;
+        let extra = self.tasks.all.remove(self.tasks.current);
         if extra.is_some() {
             self.remains = extra;
             self.pause = Pause::Remains;
@@ -470,7 +467,7 @@ impl Scheduler {
                 if let Some(stack) = coro.into_stack() {
                     self.stacks.put_back(stack);
                 }
-                self.tasks.all.remove(self.tasks.current.slot()).extra
+                self.tasks.all.remove(self.tasks.current)
             }
         };
         self.tasks.current = TaskId::MAIN;

@@ -78,6 +78,7 @@ impl Scheduler {
             State::Ready => "ready",
             State::Running => "running",
             State::Parked => "parked",
+            State::Gone => "gone",
         };
         let reason = (task.state() == State::Parked).then(|| self.reason(task));
         let age = Duration::from_nanos(now.saturating_sub(task.born));
@@ -93,8 +94,11 @@ impl Scheduler {
 
     fn reason(&self, task: &Task) -> String {
         let verb = task.reason.verb;
-        let object = task.reason.object.and_then(|id: TaskId| self.tasks.all.get(id.slot()));
-        object.map_or_else(|| verb.to_owned(), |object| format!("{verb} of {}", object.name()))
+        let object = task.reason.object;
+        match self.tasks.all.get(object) {
+            Some(task) if object != TaskId::MAIN => format!("{verb} of {}", task.name()),
+            _ => verb.to_owned(),
+        }
     }
 
     /// The main greenlet's wait can never end: writes down why, and ends it.

@@ -7,7 +7,7 @@
 //!      | spawn_later  | |  |            |  +-------------------------- pop ------------------+
 //!      +----> Later --+ | kill          | return
 //!              | kill   v               v
-//!              +---> (removed; the stack goes back to the pool)
+//!              +---> Gone (the stack goes back to the pool, the slot is free)
 //! ```
 //!
 //! The main greenlet (the thread's own stack) is a task like the others, except that it has no
@@ -37,18 +37,22 @@ pub(crate) enum State {
     Running,
     /// Waits under the ticket of the present turn.
     Parked,
+    /// Removed; its slot is free.
+    Gone,
 }
 
 impl State {
     /// Every arrow of the picture above, and no other.
     fn may_become(self, next: State) -> bool {
-        use State::{Later, Parked, Ready, Running, Unstarted};
+        use State::{Gone, Later, Parked, Ready, Running, Unstarted};
         matches!(
             (self, next),
             (Later, Unstarted)
                 | (Unstarted | Ready, Running)
                 | (Running, Parked | Ready)
                 | (Parked, Ready | Running)
+                | (Later | Unstarted | Running, Gone)
+                | (Gone, Later | Unstarted)
         )
     }
 }
@@ -175,18 +179,14 @@ impl std::fmt::Debug for Locals {
 }
 
 impl Task {
-    pub(super) fn new(
-        state: State,
-        id: GreenletId,
-        site: &'static Location<'static>,
-        born: u64,
-    ) -> Task {
+    /// One that holds nothing and names nothing, to be [begun](Task::begin).
+    pub(super) fn gone(site: &'static Location<'static>) -> Task {
         Task {
             coro: None,
-            id,
+            id: GreenletId::MAIN,
             turn: 0,
             answer: Answer::ready(0),
-            state,
+            state: State::Gone,
             attention: false,
             kill: Kill::No,
             hard: false,
@@ -194,9 +194,30 @@ impl Task {
             catchers: 0,
             reason: Reason::new(""),
             site,
-            born,
+            born: 0,
             extra: None,
         }
+    }
+
+    /// Makes it another. What the last one left that must not be found again is set anew; `turn`
+    /// goes on, and `reason` is set by the first wait.
+    #[inline]
+    pub(super) fn begin(
+        &mut self,
+        state: State,
+        id: GreenletId,
+        site: &'static Location<'static>,
+        born: u64,
+    ) {
+        self.set_state(state);
+        self.id = id;
+        self.site = site;
+        self.born = born;
+        self.attention = false;
+        self.kill = Kill::No;
+        self.hard = false;
+        self.shield = 0;
+        self.catchers = 0;
     }
 
     /// Tells it from others that had its slot before.
@@ -221,6 +242,14 @@ impl Task {
     pub(super) fn next_turn(&mut self, task: TaskId) -> Ticket {
         self.turn = self.turn.wrapping_add(1);
         Ticket { task, turn: self.turn }
+    }
+
+    /// Clears what it holds. Its generation becomes the main greenlet's, which no other slot has.
+    pub(super) fn retire(&mut self) -> Option<Box<Extra>> {
+        self.set_state(State::Gone);
+        self.id = GreenletId::MAIN;
+        debug_assert!(self.coro.is_none(), "a stack is taken back before its task goes");
+        self.extra.take()
     }
 
     pub(super) fn name(&self) -> String {

@@ -14,12 +14,12 @@
 //! ```
 
 use std::mem;
-
-use slab::Slab;
+use std::panic::Location;
 
 use super::run_queue::RunQueue;
+use super::table::Table;
 use super::task::{Answer, Extra, Kill, REFUSALS, State, Task};
-use super::ticket::{Reason, TaskId, Ticket, Wake};
+use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
 use crate::coro::Coro;
 use crate::error::{Cause, Interruption, TimeoutId};
 
@@ -45,7 +45,7 @@ pub(crate) enum Refusal {
 
 #[derive(Debug)]
 pub(crate) struct Tasks {
-    pub(super) all: Slab<Task>,
+    pub(super) all: Table,
     pub(super) current: TaskId,
     pub(super) run: RunQueue,
     /// The thread is ending: nobody waits any more.
@@ -54,31 +54,33 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     /// With the main greenlet, which runs.
-    pub(super) fn new(mut main: Task) -> Tasks {
+    pub(super) fn new(site: &'static Location<'static>) -> Tasks {
+        let mut all = Table::default();
+        let (slot, main) = all.vacant(site);
+        debug_assert_eq!(slot as usize, TaskId::MAIN.slot());
+        main.begin(State::Unstarted, GreenletId::MAIN, site, 0);
         main.set_state(State::Running);
-        let mut all = Slab::new();
-        let slot = all.insert(main);
-        debug_assert_eq!(slot, TaskId::MAIN.slot());
+        main.extra().name = Some("main".into());
         Tasks { all, current: TaskId::MAIN, run: RunQueue::default(), closing: false }
     }
 
     #[inline]
     pub(super) fn task(&mut self, id: TaskId) -> Option<&mut Task> {
-        self.all.get_mut(id.slot()).filter(|task| task.generation() == id.generation())
+        self.all.get_mut(id)
     }
 
     /// The one that runs.
     #[inline]
     pub(super) fn running(&mut self) -> &mut Task {
-        &mut self.all[self.current.slot()]
+        self.all.there(self.current)
     }
 
     pub(super) fn name_of(&self, id: TaskId) -> String {
-        self.all.get(id.slot()).map(Task::name).unwrap_or_default()
+        self.all.get(id).map(Task::name).unwrap_or_default()
     }
 
     pub(super) fn site_of(&self, id: TaskId) -> String {
-        self.all.get(id.slot()).map(Task::spawned_at).unwrap_or_default()
+        self.all.get(id).map(Task::spawned_at).unwrap_or_default()
     }
 
     // ── waiting: the running one's side ──
@@ -239,11 +241,9 @@ impl Tasks {
 
     /// Removes a task that has not begun. A run queue may still name it, in vain.
     fn take_out(&mut self, id: TaskId) -> Killed {
-        let mut task = self.all.remove(id.slot());
-        match task.coro.take() {
-            Some(coro) => Killed::Unrun(coro, task.extra),
-            None => Killed::Marked,
-        }
+        let coro = self.task(id).and_then(|task| task.coro.take());
+        let extra = self.all.remove(id);
+        coro.map_or(Killed::Marked, |coro| Killed::Unrun(coro, extra))
     }
 
     /// `ticket` is to hear (with [`REFUSED`]) if `target` refuses to die. False: it has refused.
@@ -251,11 +251,24 @@ impl Tasks {
         match self.task(target) {
             Some(task) if task.kill == Kill::GivenUp => false,
             Some(task) => {
-                task.extra().killers.push(ticket);
+                let mut killers = mem::take(&mut task.extra().killers);
+                if killers.len().is_power_of_two() {
+                    killers.retain(|killer| self.waits(*killer)); // some gave up waiting
+                }
+                killers.push(ticket);
+                if let Some(task) = self.task(target) {
+                    task.extra().killers = killers;
+                }
                 true
             }
             None => true,
         }
+    }
+
+    /// Is that wait still going on?
+    fn waits(&mut self, ticket: Ticket) -> bool {
+        self.task(ticket.task)
+            .is_some_and(|task| task.state() == State::Parked && task.turn == ticket.turn)
     }
 
     /// What the current task was for has ended: kills and timeouts that were meant for it go
@@ -313,15 +326,17 @@ impl Tasks {
     /// The tasks that have not begun.
     pub(super) fn unrun(&self) -> Vec<TaskId> {
         let unrun = |task: &Task| matches!(task.state(), State::Later | State::Unstarted);
-        let id = |(slot, task): (usize, &Task)| TaskId::new(slot as u32, task.generation());
-        self.all.iter().filter(|(_, task)| unrun(task)).map(id).collect()
+        self.all.iter().filter(|(_, task)| unrun(task)).map(|(id, _)| id).collect()
     }
 
     /// Raises a kill in all who wait, whatever holds it back, save where a borrow depends on it.
     pub(super) fn kill_all(&mut self) {
-        let waiting = |(slot, task): (usize, &mut Task)| {
-            if task.state() != State::Parked || task.hard || task.kill == Kill::GivenUp {
-                return None;
+        let all: Vec<_> = self.all.iter().map(|(id, _)| id).collect();
+        for id in all {
+            let Some(task) = self.task(id) else { continue };
+            let waits = task.state() == State::Parked && !task.hard && task.kill != Kill::GivenUp;
+            if !waits || id == TaskId::MAIN {
+                continue;
             }
             task.attention = true;
             task.shield = 0;
@@ -329,13 +344,7 @@ impl Tasks {
                 Kill::Raise(times) | Kill::Held(times) => Kill::Raise(times + 1),
                 Kill::No | Kill::GivenUp | Kill::Outlived => Kill::Raise(1),
             };
-            Some(TaskId::new(slot as u32, task.generation()))
-        };
-        let all: Vec<_> = self.all.iter_mut().filter_map(waiting).collect();
-        for id in all {
-            if id != TaskId::MAIN {
-                self.raise(id, Cause::Killed, false);
-            }
+            self.raise(id, Cause::Killed, false);
         }
     }
 

@@ -48,17 +48,18 @@ pub(crate) struct Ticket {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reason {
     pub(super) verb: &'static str,
-    pub(super) object: Option<TaskId>,
+    /// The main greenlet stands for none: nobody can wait for that to end.
+    pub(super) object: TaskId,
 }
 
 impl Reason {
     pub(crate) const fn new(verb: &'static str) -> Reason {
-        Reason { verb, object: None }
+        Reason { verb, object: TaskId::MAIN }
     }
 
     /// A wait for that task, which a dump then names.
     pub(crate) const fn of(self, task: TaskId) -> Reason {
-        Reason { object: Some(task), ..self }
+        Reason { object: task, ..self }
     }
 }
 

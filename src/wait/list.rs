@@ -65,6 +65,7 @@ impl WaitList {
         }
     }
 
+    #[inline]
     pub(crate) fn push(&self, waiter: Waiter) -> LineKey {
         self.line.borrow_mut().push(waiter)
     }

@@ -348,7 +348,7 @@ impl<V: 'static> Core<V> {
                 hub::raise_cause(Cause::Killed);
             }
             let arm = |ticket| self.pending.set(Some(ticket));
-            if let Err(interruption) = hub::park(Reason::new("switch"), None, arm) {
+            if let Err(interruption) = hub::park(Reason::new(&"switch"), None, arm) {
                 self.pending.set(None);
                 assert!(
                     interruption != Interruption::Unwinding,

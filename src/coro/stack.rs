@@ -373,8 +373,10 @@ mod tests {
         let before = PROTECTED_GUARDS.load(Relaxed);
         let stack = arena.carve(3, GuardMode::Protect).unwrap();
         assert!(PROTECTED_GUARDS.load(Relaxed) > before);
-        // SAFETY: the top of a stack that nobody else uses.
-        unsafe { stack.end().sub(8).cast::<u64>().write(7) };
+        // SAFETY: still within the stack.
+        let top = unsafe { stack.end().sub(8) }.cast::<u64>();
+        // SAFETY: nobody else uses that stack.
+        unsafe { top.write(7) };
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
         let guard = format!(
             "{:x}-{:x} ---p",

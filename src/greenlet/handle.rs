@@ -27,12 +27,12 @@ pub struct Greenlet<T> {
 impl<T: 'static> Greenlet<T> {
     /// Waits until it has ended, however it ended. While the caller unwinds, it returns at once.
     pub fn join(&self) {
-        self.join_until("join", None);
+        self.join_until(&"join", None);
     }
 
     /// As [`join`](Greenlet::join), but at most so long. True: it has ended.
     pub fn join_timeout(&self, d: Duration) -> bool {
-        self.is_finished() || self.join_until("join", Some(hub::after(d)))
+        self.is_finished() || self.join_until(&"join", Some(hub::after(d)))
     }
 
     /// Waits until it has ended, and hands over what it returned.
@@ -55,7 +55,7 @@ impl<T: 'static> Greenlet<T> {
             if let Some(result) = self.record.take_result() {
                 return result;
             }
-            let reason = Reason::new("join").of(self.record.task());
+            let reason = Reason::new(&"join").of(self.record.task());
             if let Err(interruption) = self.record.joiners().wait(reason, None) {
                 let unwinding = hub::raise(interruption);
                 return Err(JoinError::Panicked(Box::new(unwinding.to_string())));
@@ -115,15 +115,19 @@ impl<T: 'static> Greenlet<T> {
             }
             return false;
         }
-        self.join_until("kill", deadline)
+        self.join_until(&"kill", deadline)
     }
 
     /// True: it has ended. False: `deadline` came first, it refuses to be killed, or the caller
     /// unwinds.
-    pub(super) fn join_until(&self, verb: &'static str, deadline: Option<Instant>) -> bool {
+    pub(super) fn join_until(
+        &self,
+        verb: &'static &'static str,
+        deadline: Option<Instant>,
+    ) -> bool {
         let task = self.record.task();
         let reason = Reason::new(verb).of(task);
-        let kills = verb == "kill";
+        let kills = *verb == "kill";
         while !self.is_finished() {
             let result = self.record.joiners().wait_with(reason, deadline, |ticket| {
                 if kills && !hub::watch_refusal(task, ticket) {

@@ -38,8 +38,10 @@ pub(super) struct Record<T> {
     result: RefCell<Option<Result<T, JoinError>>>,
     joiners: WaitList,
     rare: RefCell<Option<Box<Rare<T>>>>,
-    /// Set once the greenlet is made, which is before anybody sees the record.
-    birth: Cell<(TaskId, GreenletId)>,
+    /// Set once the greenlet is made, which is before anybody sees the record. With `stage` they
+    /// make two words; there may be a million.
+    id: Cell<GreenletId>,
+    slot: Cell<u32>,
 }
 
 /// What most greenlets never have.
@@ -77,21 +79,23 @@ impl<T> Record<T> {
             result: RefCell::new(None),
             joiners: WaitList::default(),
             rare: RefCell::new(rare),
-            birth: Cell::new((TaskId::MAIN, GreenletId::MAIN)),
+            id: Cell::new(GreenletId::MAIN),
+            slot: Cell::new(0),
         }
     }
 
     #[inline]
     pub(super) fn born(&self, task: TaskId, id: GreenletId) {
-        self.birth.set((task, id));
+        self.id.set(id);
+        self.slot.set(task.slot() as u32);
     }
 
     pub(super) fn task(&self) -> TaskId {
-        self.birth.get().0
+        self.id().task_in(self.slot.get())
     }
 
     pub(super) fn id(&self) -> GreenletId {
-        self.birth.get().1
+        self.id.get()
     }
 
     pub(super) fn stage(&self) -> Stage {

@@ -95,7 +95,7 @@ impl Members {
     fn end(&self, mut kill: bool) -> Option<Interruption> {
         let mut interrupted = None;
         while !kill && !self.are_gone() {
-            if let Err(interruption) = self.empty.wait(Reason::new("scope"), None) {
+            if let Err(interruption) = self.empty.wait(Reason::new(&"scope"), None) {
                 interrupted = Some(interruption);
                 kill = true;
             }
@@ -105,7 +105,7 @@ impl Members {
         }
         while !self.are_gone() {
             // Nothing may end this wait but the end of the last of them.
-            if self.empty.wait_hard(Reason::new("scope")).is_err() {
+            if self.empty.wait_hard(Reason::new(&"scope")).is_err() {
                 // It never comes. There is no sound way on; `lending` says so.
                 hub::report_current("waits for a scope that cannot end", "aborting".to_owned());
                 break;

@@ -65,7 +65,7 @@ pub(crate) fn park_hard(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake
 /// Waits for a moment to come: that is what the task does, not a limit to it.
 pub(crate) fn sleep_until(at: Instant) -> Result<Wake, Interruption> {
     may_wait()?;
-    wait_until(Reason::new("sleep"), at, AlarmKind::Sleep, |_| ())
+    wait_until(Reason::new(&"sleep"), at, AlarmKind::Sleep, |_| ())
 }
 
 /// Lets every other ready task run once.
@@ -87,7 +87,7 @@ fn yield_slow() -> Result<(), Interruption> {
     may_wait()?;
     if with(|hub| hub.tasks.closing) {
         // Left alone after too many refusals, in a thread that ends: it is not to spin.
-        return wait(Reason::new("yield"), |_| ()).map(|_| ());
+        return wait(Reason::new(&"yield"), |_| ()).map(|_| ());
     }
     with(|hub| hub.tasks.begin_yield(hub.tasks.current));
     switch()
@@ -109,7 +109,7 @@ pub(crate) fn idle() -> Result<(), Interruption> {
     may_wait()?;
     let mut place = None;
     let arm = |ticket| place = Some(with(|hub| hub.join_idlers(ticket)));
-    let result = wait(Reason::new("idle"), arm);
+    let result = wait(Reason::new(&"idle"), arm);
     if let (Err(_), Some(key)) = (&result, place) {
         with(|hub| hub.leave_idlers(key));
     }

@@ -93,7 +93,7 @@ impl Scheduler {
     }
 
     fn reason(&self, task: &Task) -> String {
-        let verb = task.reason.verb;
+        let verb = task.reason.verb();
         let object = task.reason.object;
         match self.tasks.all.get(object) {
             Some(task) if object != TaskId::MAIN => format!("{verb} of {}", task.name()),

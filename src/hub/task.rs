@@ -192,7 +192,7 @@ impl Task {
             hard: false,
             shield: 0,
             catchers: 0,
-            reason: Reason::new(""),
+            reason: Reason::new(&""),
             site,
             born: 0,
             extra: None,
@@ -241,7 +241,7 @@ impl Task {
     #[inline]
     pub(super) fn next_turn(&mut self, task: TaskId) -> Ticket {
         self.turn = self.turn.wrapping_add(1);
-        Ticket { task, turn: self.turn }
+        Ticket::new(task, self.turn)
     }
 
     /// Clears what it holds. Its generation becomes the main greenlet's, which no other slot has.

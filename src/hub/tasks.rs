@@ -194,23 +194,23 @@ impl Tasks {
 
     #[inline]
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer, next: bool) -> bool {
-        let Some(task) = self.task(ticket.task) else { return false };
-        if task.state() != State::Parked || task.turn != ticket.turn {
+        let Some(task) = self.task(ticket.task()) else { return false };
+        if task.state() != State::Parked || task.turn != ticket.turn() {
             return false;
         }
         task.answer = answer;
         task.set_state(State::Ready);
         if next {
-            self.run.push_next(ticket.task)
+            self.run.push_next(ticket.task())
         } else {
-            self.run.push(ticket.task)
+            self.run.push(ticket.task())
         }
         true
     }
 
     fn raise(&mut self, id: TaskId, cause: Cause, next: bool) {
         let Some(task) = self.task(id) else { return };
-        let ticket = Ticket { task: id, turn: task.turn };
+        let ticket = Ticket::new(id, task.turn);
         let answer = match cause {
             Cause::Killed => Answer::KILLED,
             Cause::TimedOut(timeout) => {
@@ -267,8 +267,8 @@ impl Tasks {
 
     /// Is that wait still going on?
     fn waits(&mut self, ticket: Ticket) -> bool {
-        self.task(ticket.task)
-            .is_some_and(|task| task.state() == State::Parked && task.turn == ticket.turn)
+        self.task(ticket.task())
+            .is_some_and(|task| task.state() == State::Parked && task.turn == ticket.turn())
     }
 
     /// What the current task was for has ended: kills and timeouts that were meant for it go

@@ -20,7 +20,7 @@ impl TaskId {
     }
 
     #[inline]
-    pub(super) const fn slot(self) -> usize {
+    pub(crate) const fn slot(self) -> usize {
         self.0 as u32 as usize
     }
 
@@ -38,23 +38,48 @@ impl fmt::Debug for TaskId {
 
 /// One wait of one task. It works once: when the wait has ended, for whatever reason, the ticket is
 /// void, and whoever still holds it need not be told.
+///
+/// In halves of words, so that it fits with a number beside it into two: there may be a million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    pub(super) task: TaskId,
-    pub(super) turn: u32,
+    slot: u32,
+    generation: u32,
+    turn: u32,
+}
+
+impl Ticket {
+    #[inline]
+    pub(super) const fn new(task: TaskId, turn: u32) -> Ticket {
+        Ticket { slot: task.0 as u32, generation: task.generation(), turn }
+    }
+
+    #[inline]
+    pub(super) const fn task(self) -> TaskId {
+        TaskId::new(self.slot, self.generation)
+    }
+
+    #[inline]
+    pub(super) const fn turn(self) -> u32 {
+        self.turn
+    }
 }
 
 /// What a wait is for, as shown by dumps. Open, so that upper floors invent their own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reason {
-    pub(super) verb: &'static str,
+    verb: &'static &'static str,
     /// The main greenlet stands for none: nobody can wait for that to end.
     pub(super) object: TaskId,
 }
 
 impl Reason {
-    pub(crate) const fn new(verb: &'static str) -> Reason {
+    /// By reference, because every task has one.
+    pub(crate) const fn new(verb: &'static &'static str) -> Reason {
         Reason { verb, object: TaskId::MAIN }
+    }
+
+    pub(super) const fn verb(self) -> &'static str {
+        self.verb
     }
 
     /// A wait for that task, which a dump then names.
@@ -78,6 +103,11 @@ pub struct GreenletId(pub(super) u64);
 
 impl GreenletId {
     pub(crate) const MAIN: GreenletId = GreenletId(0);
+
+    /// Its task, which has that slot.
+    pub(crate) const fn task_in(self, slot: u32) -> TaskId {
+        TaskId::new(slot, self.0 as u32)
+    }
 
     /// What a greenlet is called that was given no name.
     pub(crate) fn default_name(self) -> String {

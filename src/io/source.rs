@@ -60,7 +60,7 @@ impl<S: AsFd> Io<S> {
     pub(crate) fn run<T>(
         &self,
         side: Side,
-        verb: &'static str,
+        verb: &'static &'static str,
         limit: Limit,
         mut attempt: impl FnMut(&S) -> io::Result<Tried<T>>,
     ) -> io::Result<T> {
@@ -109,7 +109,7 @@ impl<S: AsFd> Drop for Io<S> {
 struct Turn<'a, S: AsFd> {
     io: &'a Io<S>,
     side: Side,
-    verb: &'static str,
+    verb: &'static &'static str,
     deadline: Option<Instant>,
     place: Option<(SourceId, LineKey)>,
 }

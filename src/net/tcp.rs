@@ -84,7 +84,7 @@ impl Stream {
         room: usize,
         mut receive: impl FnMut(&net::TcpStream) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        self.io.run(Side::Read, "read", self.limit(&self.read_timeout), |stream| {
+        self.io.run(Side::Read, &"read", self.limit(&self.read_timeout), |stream| {
             let len = receive(stream)?;
             // None at all is the end of the stream, and stays so.
             Ok(if len == 0 { Tried::Done(0) } else { transferred(len, room) })
@@ -97,7 +97,7 @@ impl Stream {
         len: usize,
         mut transmit: impl FnMut(&net::TcpStream) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        self.io.run(Side::Write, "write", self.limit(&self.write_timeout), |stream| {
+        self.io.run(Side::Write, &"write", self.limit(&self.write_timeout), |stream| {
             Ok(transferred(transmit(stream)?, len))
         })
     }
@@ -238,7 +238,7 @@ impl TcpStream {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         self.shared.io.run(
             Side::Read,
-            "read",
+            &"read",
             self.shared.limit(&self.shared.read_timeout),
             |stream| {
                 // What is left says nothing about what is to come: never "cut short".
@@ -353,7 +353,7 @@ fn connect(addr: &SocketAddr, limit: Limit) -> io::Result<TcpStream> {
     match begun {
         Ok(()) => {}
         Err(error) if is_under_way(&error) => {
-            stream.shared.io.run(Side::Write, "connect", limit, is_connected)?;
+            stream.shared.io.run(Side::Write, &"connect", limit, is_connected)?;
         }
         Err(error) => return Err(error),
     }
@@ -533,7 +533,7 @@ impl TcpListener {
     /// on.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let limit = if self.shared.nonblocking.get() { Limit::Never } else { Limit::Forever };
-        self.shared.io.run(Side::Read, "accept", limit, |listener| {
+        self.shared.io.run(Side::Read, &"accept", limit, |listener| {
             let (stream, peer) = accept(listener)?;
             Ok(Tried::Done((TcpStream::new(stream), peer)))
         })

@@ -111,7 +111,7 @@ where
 /// Waits for one; false if `deadline` came first, or if the caller unwinds.
 fn wait_until(item: &impl Waitable, deadline: Option<Instant>) -> bool {
     while !item.is_ready() {
-        match item.line().wait(Reason::new("join"), deadline) {
+        match item.line().wait(Reason::new(&"join"), deadline) {
             Ok(Wake::Ready(_)) => {}
             Ok(Wake::Elapsed) => return item.is_ready(),
             Err(interruption) => {
@@ -175,7 +175,7 @@ where
         return Some(first);
     }
     let mut places = Vec::with_capacity(items.len());
-    let result = hub::park(Reason::new("wait_any"), deadline, |ticket| {
+    let result = hub::park(Reason::new(&"wait_any"), deadline, |ticket| {
         places.extend(
             (0_u32..).zip(&items).map(|(n, item)| item.line().push(Waiter::Ticket(ticket, n))),
         );
@@ -243,7 +243,7 @@ impl<W: Waitable> Iterator for Iwait<W> {
         if self.left == 0 {
             return None;
         }
-        match self.bell.next(Reason::new("iwait")) {
+        match self.bell.next(Reason::new(&"iwait")) {
             Ok(index) => {
                 self.left -= 1;
                 self.places[index] = None;

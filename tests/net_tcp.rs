@@ -360,6 +360,20 @@ fn vectored_reads_and_writes_use_all_their_buffers() {
 }
 
 #[test]
+fn more_buffers_than_the_system_takes_are_no_error() {
+    // std gives the system as many as it takes, and so do we.
+    let _guard = hang_guard();
+    let (mut ours, mut theirs) = pair();
+    let parts = [IoSlice::new(b"x"); 3000];
+    let sent = ours.write_vectored(&parts).unwrap();
+    assert!((1..=3000).contains(&sent), "{sent}");
+    let mut room = vec![[0]; 3000];
+    let mut buffers: Vec<_> = room.iter_mut().map(|byte| IoSliceMut::new(byte)).collect();
+    let got = theirs.read_vectored(&mut buffers).unwrap();
+    assert!((1..=sent).contains(&got), "{got}");
+}
+
+#[test]
 fn a_shared_reference_reads_and_writes() {
     let _guard = hang_guard();
     let (ours, theirs) = our_pair();

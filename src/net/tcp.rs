@@ -103,6 +103,9 @@ impl Stream {
     }
 }
 
+/// Buffers that one system call takes (`IOV_MAX`); like std, we leave the rest for the next.
+const BUFFERS: usize = 1024;
+
 fn transferred(done: usize, asked: usize) -> Tried<usize> {
     if done < asked { Tried::CutShort(done) } else { Tried::Done(done) }
 }
@@ -386,6 +389,8 @@ impl Read for &TcpStream {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let count = bufs.len().min(BUFFERS);
+        let bufs = &mut bufs[..count];
         let room = bufs.iter().map(|buf| buf.len()).sum();
         self.shared.read(room, |stream| {
             let mut control = RecvAncillaryBuffer::default();
@@ -401,6 +406,7 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bufs = &bufs[..bufs.len().min(BUFFERS)];
         let len = bufs.iter().map(|buf| buf.len()).sum();
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         self.shared

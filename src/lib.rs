@@ -46,9 +46,10 @@
 //! kill that a `catch_unwind` has caught is raised again at the next wait, eight times at most.
 //! [`shield`] holds them back, [`catch_interrupt`] catches them where clean-up has to wait.
 //!
-//! While a greenlet unwinds (by a panic, a kill or a timeout), no call of it waits. Those that
-//! return a `Result` fail at once, with [`ErrorKind::Other`](std::io::ErrorKind::Other) in I/O; the
-//! others return at once.
+//! While a greenlet unwinds (by a panic, a kill or a timeout), no call of it waits. Those that would
+//! have to fail at once if they return a `Result` (with [`ErrorKind::Other`](std::io::ErrorKind::Other)
+//! in I/O), and return at once if they do not. Those that need not wait work as ever: a buffer can
+//! still be flushed into a socket that has room.
 //!
 //! # Panics
 //!

@@ -36,7 +36,7 @@ use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::thread;
 
@@ -78,10 +78,12 @@ struct Core<V: 'static> {
 }
 
 enum Stage<V> {
-    Unstarted(Box<dyn FnOnce(V) -> V>),
+    Unstarted(Body<V>, Birth),
     Started(TaskId),
     Dead,
 }
+
+type Body<V> = Box<dyn FnOnce(V) -> V>;
 
 enum Message<V> {
     Value(V),
@@ -100,9 +102,12 @@ impl<V> Message<V> {
 
 impl<V: 'static> Coroutine<V> {
     /// Makes a coroutine that runs `f` at the first switch. Its parent is the caller.
+    #[track_caller]
     pub fn new(f: impl FnOnce(V) -> V + 'static) -> Coroutine<V> {
         let parent = Coroutine::current();
-        Coroutine::from_core(Rc::new(Core::new(Stage::Unstarted(Box::new(f)), Some(parent), false)))
+        let birth = Birth { start: Start::Next, ..Birth::here(None) };
+        let stage = Stage::Unstarted(Box::new(f), birth);
+        Coroutine::from_core(Rc::new(Core::new(stage, Some(parent), false)))
     }
 
     /// Passes `v` to it and lets it run. Returns what is next switched to the caller.
@@ -182,6 +187,7 @@ impl<V: 'static> Coroutine<V> {
     ///
     /// If that would make it an ancestor of itself, or if it has no parent because it is a thread's
     /// or a greenlet's own stack.
+    #[track_caller]
     pub fn set_parent(&self, p: &Coroutine<V>) {
         assert!(!self.core.is_root, "the stack of a thread or a greenlet has no parent");
         let mut ancestor = Some(p.clone());
@@ -202,6 +208,9 @@ impl<V: 'static> Coroutine<V> {
     }
 }
 
+impl<V> UnwindSafe for Coroutine<V> {}
+impl<V> RefUnwindSafe for Coroutine<V> {}
+
 impl<V: 'static> Clone for Coroutine<V> {
     fn clone(&self) -> Coroutine<V> {
         Coroutine::from_core(Rc::clone(&self.core))
@@ -220,7 +229,7 @@ impl<V: 'static> Drop for Coroutine<V> {
 impl<V: 'static> fmt::Debug for Coroutine<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match *self.core.stage.borrow() {
-            Stage::Unstarted(_) => "Unstarted",
+            Stage::Unstarted(..) => "Unstarted",
             Stage::Started(_) => "Started",
             Stage::Dead => "Dead",
         };
@@ -250,8 +259,8 @@ fn deliver<V: 'static>(
             }
             return None;
         }
-        if let (Message::Value(_), Some(body)) = (&message, target.take_body()) {
-            target.start(body, message);
+        if let (Message::Value(_), Some((body, birth))) = (&message, target.take_body()) {
+            target.start(body, birth, message);
             return None;
         }
         // Dead by now, if it was not before: a body that is thrown at before it began is dropped.
@@ -289,10 +298,10 @@ impl<V: 'static> Core<V> {
     }
 
     /// The body of one that has not started. It is dead then, until started.
-    fn take_body(&self) -> Option<Box<dyn FnOnce(V) -> V>> {
+    fn take_body(&self) -> Option<(Body<V>, Birth)> {
         let mut stage = self.stage.borrow_mut();
         match std::mem::replace(&mut *stage, Stage::Dead) {
-            Stage::Unstarted(body) => Some(body),
+            Stage::Unstarted(body, birth) => Some((body, birth)),
             other => {
                 *stage = other;
                 None
@@ -300,7 +309,7 @@ impl<V: 'static> Core<V> {
         }
     }
 
-    fn start(self: &Rc<Self>, body: Box<dyn FnOnce(V) -> V>, first: Message<V>) {
+    fn start(self: &Rc<Self>, body: Body<V>, birth: Birth, first: Message<V>) {
         let core = Rc::clone(self);
         self.has_run.set(true);
         let run = move || {
@@ -308,9 +317,9 @@ impl<V: 'static> Core<V> {
             hub::set_local(key, Rc::new(Identity(Rc::clone(&core))));
             let result = panic::catch_unwind(AssertUnwindSafe(|| body(first.open())));
             hub::drop_locals();
-            hub::quietly("panicked at its end", || core.end(result));
+            // Its mail, too, goes here: values have destructors.
+            hub::quietly("panicked at its end", move || core.end(result));
         };
-        let birth = Birth { start: Start::Next, ..Birth::here(None) };
         match hub::spawn(birth, run) {
             Ok((task, _)) => *self.stage.borrow_mut() = Stage::Started(task),
             Err(error) => panic!("no stack for another coroutine: {error}"),
@@ -318,7 +327,7 @@ impl<V: 'static> Core<V> {
     }
 
     /// The body has ended: its value, or its panic, goes to the parent.
-    fn end(&self, result: thread::Result<V>) {
+    fn end(self: Rc<Self>, result: thread::Result<V>) {
         *self.stage.borrow_mut() = Stage::Dead;
         let message = match result {
             Ok(value) => Message::Value(value),

@@ -26,6 +26,7 @@ use crate::hub::{self, TaskId, TimerKey};
 /// other.join();
 /// assert!(start.elapsed() >= Duration::from_millis(20));
 /// ```
+#[track_caller]
 pub fn sleep(d: Duration) {
     if d.is_zero() {
         return yield_now();
@@ -35,6 +36,7 @@ pub fn sleep(d: Duration) {
 
 /// Lets every other greenlet that is ready run once. gevent's `sleep(0)`.
 #[inline(always)]
+#[track_caller]
 pub fn yield_now() {
     if let Err(interruption) = hub::yield_now() {
         hub::raise(interruption);
@@ -42,11 +44,13 @@ pub fn yield_now() {
 }
 
 /// Returns when nothing else is ready: for work that should only use spare time.
+#[track_caller]
 pub fn idle() {
     finish(hub::idle());
 }
 
 /// These have nothing to return: they unwind, or, if they unwind already, return at once.
+#[track_caller]
 fn finish(result: Result<(), Interruption>) {
     if let Err(interruption) = result {
         hub::raise(interruption);
@@ -102,9 +106,8 @@ pub fn with_timeout<T>(d: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed>
 /// ```
 #[must_use = "a timeout is disarmed when it is dropped"]
 pub struct Timeout {
-    task: TaskId,
-    id: TimeoutId,
-    key: TimerKey,
+    /// `None` if it was started when the hub had ended: nobody waits then.
+    armed: Option<(TaskId, TimeoutId, TimerKey)>,
     _local: PhantomData<Rc<()>>,
 }
 
@@ -112,19 +115,20 @@ impl Timeout {
     /// Starts it, from now. `Duration::ZERO` is over as soon as the greenlet waits for anything
     /// that is not ready.
     pub fn start(d: Duration) -> Timeout {
-        let (task, id, key) = hub::start_timeout(hub::after(d));
-        Timeout { task, id, key, _local: PhantomData }
+        Timeout { armed: hub::start_timeout(hub::after(d)), _local: PhantomData }
     }
 
     /// Disarms it. Nothing if it has been raised or cancelled already.
     pub fn cancel(&self) {
-        hub::cancel_timeout(self.task, self.id, self.key);
+        if let Some((task, id, key)) = self.armed {
+            hub::cancel_timeout(task, id, key);
+        }
     }
 
     /// Will it still be raised?
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        hub::timeout_is_pending(self.task, self.id, self.key)
+        self.armed.is_some_and(|(task, id, key)| hub::timeout_is_pending(task, id, key))
     }
 
     /// Runs `f`, catching this timeout alone.
@@ -138,9 +142,15 @@ impl Timeout {
             panic::catch_unwind(AssertUnwindSafe(f))
         };
         result.map_err(|payload| match payload.downcast_ref::<Cause>() {
-            Some(cause) if *cause == Cause::TimedOut(self.id) => Elapsed,
+            Some(Cause::TimedOut(id)) if self.is(*id) => Elapsed,
             _ => panic::resume_unwind(payload),
         })
+    }
+}
+
+impl Timeout {
+    fn is(&self, id: TimeoutId) -> bool {
+        self.armed.is_some_and(|(_, ours, _)| ours == id)
     }
 }
 

@@ -70,6 +70,23 @@ thread_local! {
     static RUNNING: Cell<*const Header> = const { Cell::new(ptr::null()) };
 }
 
+/// Sets RUNNING, and sets it back however the switch comes back.
+struct Running(*const Header);
+
+impl Running {
+    #[inline]
+    fn set(header: *const Header) -> Running {
+        Running(RUNNING.replace(header))
+    }
+}
+
+impl Drop for Running {
+    #[inline]
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
+
 impl Coro {
     /// Puts `body` onto `stack`. It runs at the first [`resume`](Coro::resume).
     #[inline]
@@ -106,7 +123,12 @@ impl Coro {
             // one holds a reference to its `yielder` field.
             let slot = unsafe { &(*running).yielder };
             slot.set(yielder);
-            body.run();
+            // Bodies are not to panic. Should one, `corosensei` would raise it again in `resume`,
+            // in the middle of somebody else's wait.
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| body.run())) {
+                #[expect(clippy::mem_forget, reason = "a payload may panic when it is dropped")]
+                mem::forget(payload);
+            }
         });
         let yielder = Cell::new(ptr::null());
         // SAFETY: the slot is ours alone (we own `stack`), `header` lies within it, is aligned to
@@ -120,13 +142,11 @@ impl Coro {
     #[inline]
     pub(crate) fn resume(&mut self) -> Resumed {
         let header = self.0.as_ptr();
-        let before = RUNNING.replace(header);
+        let _running = Running::set(header);
         // SAFETY: the header lives as long as this `Coro`, and `&mut self` makes us the only one
         // that names its `coroutine` field.
         let coroutine = unsafe { &mut (*header).coroutine };
-        let result = coroutine.resume(());
-        RUNNING.set(before);
-        match result {
+        match coroutine.resume(()) {
             CoroutineResult::Yield(()) => Resumed::Suspended,
             CoroutineResult::Return(()) => Resumed::Done,
         }

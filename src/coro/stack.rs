@@ -314,7 +314,8 @@ impl Class {
 fn guarded(arena: &Rc<Arena>, slot: usize) -> io::Result<Stack> {
     if !KERNEL_HAS_NO_GUARDS.load(Relaxed) {
         match arena.carve(slot, GuardMode::Kernel) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(error) if error.kind() != io::ErrorKind::OutOfMemory => {
+                // It does not know how, or a filter does not let us ask.
                 KERNEL_HAS_NO_GUARDS.store(true, Relaxed);
             }
             carved => return carved,

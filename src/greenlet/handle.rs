@@ -1,6 +1,7 @@
 //! `Greenlet<T>`: the handle.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,13 +27,15 @@ pub struct Greenlet<T> {
 
 impl<T: 'static> Greenlet<T> {
     /// Waits until it has ended, however it ended. While the caller unwinds, it returns at once.
+    #[track_caller]
     pub fn join(&self) {
-        self.join_until(&"join", None);
+        self.join_until(None);
     }
 
     /// As [`join`](Greenlet::join), but at most so long. True: it has ended.
+    #[track_caller]
     pub fn join_timeout(&self, d: Duration) -> bool {
-        self.is_finished() || self.join_until(&"join", Some(hub::after(d)))
+        self.is_finished() || self.join_until(Some(hub::after(d)))
     }
 
     /// Waits until it has ended, and hands over what it returned.
@@ -50,6 +53,7 @@ impl<T: 'static> Greenlet<T> {
     /// let answer = greenloom::spawn(|| 6 * 7);
     /// assert_eq!(answer.get().unwrap(), 42);
     /// ```
+    #[track_caller]
     pub fn get(self) -> Result<T, JoinError> {
         loop {
             if let Some(result) = self.record.take_result() {
@@ -81,6 +85,7 @@ impl<T: 'static> Greenlet<T> {
     /// then, and the hub's error hook is told.
     ///
     /// A greenlet that kills itself unwinds from this call. On one that has ended it does nothing.
+    #[track_caller]
     pub fn kill(&self) {
         self.kill_until(None);
     }
@@ -94,6 +99,7 @@ impl<T: 'static> Greenlet<T> {
     }
 
     /// As [`kill`](Greenlet::kill), but waits at most so long. False: it is still alive.
+    #[track_caller]
     pub fn kill_timeout(&self, d: Duration) -> bool {
         self.kill_until(Some(hub::after(d)))
     }
@@ -102,6 +108,7 @@ impl<T: 'static> Greenlet<T> {
         self.record.task()
     }
 
+    #[track_caller]
     fn kill_until(&self, deadline: Option<Instant>) -> bool {
         self.kill_nowait();
         if self.is_finished() {
@@ -115,36 +122,48 @@ impl<T: 'static> Greenlet<T> {
             }
             return false;
         }
-        self.join_until(&"kill", deadline)
+        self.dead_until(deadline)
     }
 
     /// True: it has ended. False: `deadline` came first, it refuses to be killed, or the caller
     /// unwinds.
-    pub(super) fn join_until(
-        &self,
-        verb: &'static &'static str,
-        deadline: Option<Instant>,
-    ) -> bool {
-        let task = self.record.task();
-        let reason = Reason::new(verb).of(task);
-        let kills = *verb == "kill";
+    #[track_caller]
+    pub(super) fn join_until(&self, deadline: Option<Instant>) -> bool {
+        let reason = Reason::new(&"join").of(self.record.task());
         while !self.is_finished() {
-            let result = self.record.joiners().wait_with(reason, deadline, |ticket| {
-                if kills && !hub::watch_refusal(task, ticket) {
-                    hub::unpark(ticket, REFUSED); // it has refused already
-                }
-            });
-            match result {
-                Ok(Wake::Ready(REFUSED)) => return self.is_finished(),
+            match self.record.joiners().wait(reason, deadline) {
                 Ok(Wake::Ready(_)) => {}
-                Ok(Wake::Elapsed) => return self.is_finished(),
+                Ok(Wake::Elapsed) => break,
                 Err(interruption) => {
                     hub::raise(interruption);
-                    return self.is_finished();
+                    break;
                 }
             }
         }
-        true
+        self.is_finished()
+    }
+
+    /// As [`join_until`](Greenlet::join_until), but not for one that refuses to be killed.
+    #[track_caller]
+    fn dead_until(&self, deadline: Option<Instant>) -> bool {
+        let task = self.record.task();
+        let reason = Reason::new(&"kill").of(task);
+        let listen = |ticket| {
+            if !hub::watch_refusal(task, ticket) {
+                hub::unpark(ticket, REFUSED); // it has refused already
+            }
+        };
+        while !self.is_finished() {
+            match self.record.joiners().wait_with(reason, deadline, listen) {
+                Ok(Wake::Ready(REFUSED)) | Ok(Wake::Elapsed) => break,
+                Ok(Wake::Ready(_)) => {}
+                Err(interruption) => {
+                    hub::raise(interruption);
+                    break;
+                }
+            }
+        }
+        self.is_finished()
     }
 
     /// Has it begun to run? It stays true after the end, and is false for one that was killed
@@ -194,6 +213,7 @@ impl<T: 'static> Greenlet<T> {
     /// greenlet.link(|outcome| assert!(matches!(outcome, Outcome::Value(42))));
     /// greenlet.join();
     /// ```
+    #[track_caller]
     pub fn link(&self, f: impl FnOnce(Outcome<'_, T>) + 'static) -> LinkId {
         self.record.link(Box::new(f))
     }
@@ -203,6 +223,10 @@ impl<T: 'static> Greenlet<T> {
         self.record.unlink(id)
     }
 }
+
+// As std's handles are.
+impl<T> UnwindSafe for Greenlet<T> {}
+impl<T> RefUnwindSafe for Greenlet<T> {}
 
 impl<T> HasLine for Greenlet<T> {
     fn line(&self) -> &WaitList {

@@ -26,7 +26,7 @@ impl<T: fmt::Debug> fmt::Debug for Outcome<'_, T> {
     }
 }
 
-/// Names a link, to [`unlink`](Greenlet::unlink) it.
+/// Names a link, to [`unlink`](crate::Greenlet::unlink) it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinkId(u64);
 

@@ -14,6 +14,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 
 use crate::error::JoinError;
@@ -60,13 +61,16 @@ type Link<T> = Box<dyn FnOnce(Outcome<'_, T>)>;
 
 struct Links<T> {
     waiting: VecDeque<(LinkId, Link<T>)>,
-    /// Somebody is calling them, and borrows the result.
-    busy: bool,
+    /// Somebody calls them, or is about to: he who calls them borrows the result, and there is one
+    /// of him at a time.
+    has_runner: bool,
+    /// Who added the last one: where those that come late are spawned from.
+    site: Option<&'static Location<'static>>,
 }
 
 impl<T> Default for Links<T> {
     fn default() -> Links<T> {
-        Links { waiting: VecDeque::new(), busy: false }
+        Links { waiting: VecDeque::new(), has_runner: false, site: None }
     }
 }
 
@@ -119,7 +123,7 @@ impl<T> Record<T> {
     /// Do links still need the result, or are they about to?
     fn is_linked(&self) -> bool {
         let rare = self.rare.borrow();
-        rare.as_ref().is_some_and(|rare| rare.links.busy || !rare.links.waiting.is_empty())
+        rare.as_ref().is_some_and(|rare| rare.links.has_runner || !rare.links.waiting.is_empty())
     }
 
     /// The result, if it is there and no link needs it any more. Taken once, by the one handle.
@@ -133,12 +137,20 @@ impl<T> Record<T> {
         self.joiners.wake_all();
     }
 
+    /// The next link, to be called by the one runner there is.
     fn next_link(&self) -> Option<Link<T>> {
         let mut rare = self.rare.borrow_mut();
         let links = &mut rare.as_mut()?.links;
         let next = links.waiting.pop_front();
-        links.busy = next.is_some();
+        links.has_runner = next.is_some();
         next.map(|(_, link)| link)
+    }
+
+    /// The caller will call the links.
+    fn claim_links(&self) {
+        if let Some(rare) = self.rare.borrow_mut().as_mut() {
+            rare.links.has_runner = true;
+        }
     }
 
     /// Calls the links in order, those that are added meanwhile included.
@@ -157,13 +169,15 @@ impl<T> Record<T> {
 }
 
 impl<T: 'static> Record<T> {
+    #[track_caller]
     pub(super) fn link(self: &Rc<Self>, link: Link<T>) -> LinkId {
         let (id, late) = {
             let mut rare = self.rare.borrow_mut();
             let links = &mut rare.get_or_insert_default().links;
             let id = LinkId::next();
             links.waiting.push_back((id, link));
-            (id, self.is_finished() && !links.busy && links.waiting.len() == 1)
+            links.site = Some(Location::caller());
+            (id, self.is_finished() && !links.has_runner)
         };
         if late {
             self.run_links_elsewhere();
@@ -189,13 +203,20 @@ impl<T: 'static> Record<T> {
 
     /// The greenlet has ended without having a stack (any more) for its links: they get one.
     fn run_links_elsewhere(self: &Rc<Self>) {
+        if hub::has_ended() {
+            return; // and with it everybody who could have called them
+        }
+        self.claim_links();
         let name: Rc<str> = format!("links of {}", self.name()).into();
+        let mut birth = Birth::here(Some(name));
+        let site = self.rare.borrow().as_ref().and_then(|rare| rare.links.site);
+        birth.site = site.unwrap_or(birth.site);
         let record = Rc::clone(self);
         let run = move || {
             record.run_links();
             hub::quietly("panicked in the destructor of its result", || drop(record));
         };
-        if hub::spawn(Birth::here(Some(name)), run).is_err() {
+        if hub::spawn(birth, run).is_err() {
             // No stack is to be had. Late is better than never, and than lost.
             self.run_links();
         }
@@ -236,11 +257,15 @@ where
             Err(JoinError::Panicked(_)) => Stage::Panicked,
         };
         self.record.finish(stage, result);
-        if self.record.is_linked() {
+        let (is_linked, is_last) = (self.record.is_linked(), Rc::strong_count(&self.record) == 1);
+        if is_linked || is_last {
             hub::outlive();
+        }
+        if is_linked {
+            self.record.claim_links();
             self.record.run_links();
         }
-        if Rc::strong_count(&self.record) == 1 {
+        if is_last || Rc::strong_count(&self.record) == 1 {
             // Nobody has the handle any more: the result goes, and may have a destructor.
             hub::quietly("panicked in the destructor of its result", || drop(self));
         }

@@ -79,6 +79,8 @@ pub type Scope<'scope, 'env> = coro::Scope<'scope, 'env, Rc<Members>>;
 #[derive(Debug, Default)]
 pub struct Members {
     alive: RefCell<Slab<Option<TaskId>>>,
+    /// All are to be killed, whoever comes now included.
+    is_dying: Cell<bool>,
     /// Panics that nobody has looked at.
     panics: Cell<usize>,
     /// Where the scope waits for the last of them.
@@ -115,6 +117,7 @@ impl Members {
     }
 
     fn kill(&self) {
+        self.is_dying.set(true);
         let alive: Vec<_> = self.alive.borrow().iter().filter_map(|(_, task)| *task).collect();
         alive.into_iter().for_each(hub::kill);
     }
@@ -182,6 +185,9 @@ impl<'scope> Scope<'scope, '_> {
         let job = Job { lent: Some(lent), membership };
         let greenlet = expect(spawn_with(Birth::here(None), move || job.run()));
         self.members.alive.borrow_mut()[place] = Some(greenlet.task());
+        if self.members.is_dying.get() {
+            greenlet.kill_nowait();
+        }
         ScopedGreenlet { greenlet, value, members: &self.members }
     }
 }
@@ -196,6 +202,7 @@ pub struct ScopedGreenlet<'scope, T> {
 
 impl<T> ScopedGreenlet<'_, T> {
     /// As [`Greenlet::join`].
+    #[track_caller]
     pub fn join(&self) {
         self.greenlet.join();
     }
@@ -205,6 +212,7 @@ impl<T> ScopedGreenlet<'_, T> {
     /// # Errors
     ///
     /// As [`Greenlet::get`]. A panic that is taken here does not make the scope panic any more.
+    #[track_caller]
     pub fn get(self) -> Result<T, JoinError> {
         self.greenlet.join();
         let has_ended = self.is_finished(); // or the caller unwinds, and cannot wait
@@ -217,6 +225,7 @@ impl<T> ScopedGreenlet<'_, T> {
     }
 
     /// As [`Greenlet::kill`].
+    #[track_caller]
     pub fn kill(&self) {
         self.greenlet.kill();
     }

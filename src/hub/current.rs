@@ -16,9 +16,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::rc::Rc;
+use std::thread;
 
 use super::inbox::{Job, Remote};
 use super::scheduler::{Birth, Pause, Scheduler, Start};
@@ -86,7 +87,7 @@ pub(super) fn with_existing<R>(f: impl FnOnce(&mut Scheduler) -> R) -> Option<R>
 }
 
 /// Has this thread's hub ended?
-pub(super) fn has_ended() -> bool {
+pub(crate) fn has_ended() -> bool {
     sys::local::with(&HUB, |hub| hub.ended.get())
 }
 
@@ -136,7 +137,6 @@ fn run_others() -> Result<(), Stuck> {
 #[cold]
 fn after(pause: Pause) -> Option<Coro> {
     match pause {
-        Pause::Remains => drop(with(Scheduler::remains)),
         Pause::Arrivals => with(Scheduler::arrivals).into_iter().for_each(spawn_job),
         Pause::Main | Pause::Stuck => {}
     }
@@ -150,14 +150,14 @@ fn spawn_job(job: Job) {
         // A panic has been reported, and nobody waits for its payload.
         let result = run_body(job);
         quietly("panicked in the destructor of a panic", move || drop(result));
+        drop_locals();
     };
-    if let Err(error) = spawn(birth, body) {
-        report(GreenletError {
-            name: "remote".to_owned(),
-            spawned_at: "another thread".to_owned(),
-            what: "could not be started",
-            message: error.to_string(),
-        });
+    let mut body = Some(body);
+    if let Err(error) = with(|hub| hub.spawn(birth, &mut body)) {
+        // We are in the loop: neither a hook nor the destructors of the job may run here.
+        #[expect(clippy::mem_forget, reason = "as the line below says")]
+        mem::forget(body);
+        print(&format!("no stack for what another thread has sent, which is leaked: {error}"));
     }
 }
 
@@ -170,8 +170,8 @@ impl Birth {
 
 /// Makes a task. It runs when its turn comes, or at `birth.start`.
 ///
-/// `body` must not panic: catching is the business of whoever knows what it runs. (One that does
-/// panics in the loop, and whoever is waiting on the thread's own stack unwinds.)
+/// `body` should not panic: catching is the business of whoever knows what it runs. What gets out
+/// all the same is swallowed at the bottom of the stack.
 ///
 /// # Errors
 ///
@@ -182,7 +182,11 @@ where
     F: FnOnce() + 'static,
 {
     // `body` moves in without being called or dropped, except when there is no stack.
-    let mut body = Some(body);
+    let mut body = Some(move || {
+        body();
+        // What was made since the body's own last acts, by a link or by a destructor.
+        drop_locals();
+    });
     with(|hub| hub.spawn(birth, &mut body))
 }
 
@@ -205,8 +209,8 @@ pub(crate) fn run_body<T>(body: impl FnOnce() -> T) -> Result<T, JoinError> {
     result
 }
 
-/// Drops the current task's locals, the youngest first. A destructor may make new ones; one that
-/// does so for ever is left with them.
+/// Drops the current task's locals, the youngest first. A destructor may make new ones; what one
+/// goes on making for ever is leaked.
 #[inline]
 pub(crate) fn drop_locals() {
     if with_existing(|hub| hub.tasks.running().extra.is_some()) == Some(true) {
@@ -220,15 +224,17 @@ fn drop_locals_slow() {
         let Some(Some(local)) = local else { return };
         quietly("panicked in the destructor of a local", || drop(local));
     }
+    let left = with_existing(|hub| mem::take(&mut hub.tasks.running().extra().locals));
+    #[expect(clippy::mem_forget, reason = "their destructors have had a thousand chances")]
+    mem::forget(left);
 }
 
 /// Ends a task that has not begun: its body is dropped here and now.
 pub(crate) fn discard(killed: Killed) {
-    let Killed::Unrun(coro, extra) = killed else { return };
+    let Killed::Unrun(coro, _) = killed else { return };
     if let Some(stack) = coro.into_stack() {
         with_existing(|hub| hub.put_back(stack));
     }
-    drop(extra);
 }
 
 // ── errors that nobody is bound to look at ──
@@ -237,9 +243,12 @@ pub(crate) fn discard(killed: Killed) {
 #[inline]
 pub(crate) fn quietly(what: &'static str, f: impl FnOnce()) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
-        report_panic(what, payload.as_ref());
+        // A kill or a timeout has done what it was to do.
+        if !payload.is::<Cause>() {
+            report_panic(what, payload.as_ref());
+        }
         #[expect(clippy::mem_forget, reason = "a payload may panic when it is dropped, too")]
-        std::mem::forget(payload);
+        mem::forget(payload);
     }
 }
 
@@ -259,20 +268,33 @@ pub(crate) fn report_current(what: &'static str, message: String) {
     report(GreenletError { name, spawned_at, what, message });
 }
 
+/// Neither the greenlet nor the hub is to pay for a subscriber or a hook that panics.
 fn report(error: GreenletError) {
-    trace::greenlet_failed(&error);
+    caught(|| trace::greenlet_failed(&error));
     let hook = sys::local::with(&HUB, |hub| (**hub.on_error.borrow()).clone());
-    let Some(hook) = hook else { return print(&error) };
-    if panic::catch_unwind(AssertUnwindSafe(|| hook(&error))).is_err() {
-        // Neither the greenlet nor the hub is to pay for a broken hook.
+    let told = hook.is_some_and(|hook| caught(|| hook(&error)));
+    if !told {
         print(&error);
     }
 }
 
-/// The error hook of those who set none.
+/// Runs `f`, whose panics nobody is left to be told of. True: there was none.
+pub(super) fn caught(f: impl FnOnce()) -> bool {
+    match panic::catch_unwind(AssertUnwindSafe(f)) {
+        Ok(()) => true,
+        Err(payload) => {
+            #[expect(clippy::mem_forget, reason = "a payload may panic when it is dropped, too")]
+            mem::forget(payload);
+            false
+        }
+    }
+}
+
+/// The error hook of those who set none. Tests capture what `eprintln` prints, but that panics when
+/// standard error is closed.
 #[expect(clippy::print_stderr, reason = "a failure that nobody looks at must be seen somewhere")]
 pub(super) fn print(message: &dyn fmt::Display) {
-    eprintln!("{message}");
+    caught(|| eprintln!("{message}"));
 }
 
 /// This thread's hub: the scheduler behind [`spawn`](crate::spawn) and every call that waits.
@@ -349,13 +371,16 @@ const ROUNDS: usize = 100;
 const AT_THE_END: &str = "panicked in a destructor while its thread ended";
 
 fn close() {
-    if !coro::on_thread_stack() {
-        // The process exits from within a greenlet. Its stack cannot be unwound from here, and
-        // what the others borrow may lie on it: all of it stays as it is.
+    if !coro::on_thread_stack() || thread::panicking() {
+        // The process exits from within a greenlet, or from a destructor or a hook while the main
+        // greenlet panics. That stack cannot be unwound from here, and what the others borrow may
+        // lie on it: all of it stays as it is.
         return;
     }
     let Some(letters) = with_existing(Scheduler::begin_closing) else { return };
-    quietly(AT_THE_END, move || drop(letters));
+    for letter in letters {
+        quietly(AT_THE_END, move || drop(letter));
+    }
     for _ in 0..ROUNDS {
         let Some(unrun) = with_existing(|hub| hub.tasks.unrun()) else { break };
         for id in unrun {
@@ -373,7 +398,8 @@ fn close() {
         hub.ended.set(true);
         (hub.scheduler.borrow_mut().take(), hub.on_error.borrow_mut().take())
     });
-    if let Some(scheduler) = scheduler {
+    if let Some(mut scheduler) = scheduler {
+        scheduler.tasks.leak_left();
         if scheduler.tasks.left() > 0 {
             trace::leaked(scheduler.tasks.left());
         }
@@ -388,8 +414,7 @@ fn run_ready() -> bool {
     while let Some(Some(mut coro)) = with_existing(Scheduler::next_ready) {
         any = true;
         let how = coro.resume();
-        let remains = with_existing(|hub| hub.take_back(coro, how));
-        quietly(AT_THE_END, move || drop(remains));
+        with_existing(|hub| hub.take_back(coro, how));
     }
     any
 }

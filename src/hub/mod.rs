@@ -36,7 +36,9 @@ pub use inbox::Remote;
 pub use snapshot::{Dump, DumpEntry};
 pub use ticket::GreenletId;
 
-pub(crate) use current::{drop_locals, quietly, report_current, report_panic, run_body, spawn};
+pub(crate) use current::{
+    drop_locals, has_ended, quietly, report_current, report_panic, run_body, spawn,
+};
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{
     after, cancel_timeout, catching, current, existing_poller, hold_kill, idle, kill, kill_next,
@@ -44,7 +46,7 @@ pub(crate) use park::{
     release_kill, set_local, shield, sleep_until, spend, start_timeout, timeout_is_pending, unpark,
     unpark_next, watch_refusal, yield_now, yield_to_next,
 };
-pub(crate) use poller::{Side, SourceId};
+pub(crate) use poller::{SHORT_READS_TELL, Side, SourceId};
 pub(crate) use scheduler::{Birth, Start};
 pub(crate) use snapshot::dump;
 pub(crate) use task::LocalKey;

@@ -74,7 +74,8 @@ pub(crate) fn sleep_until(at: Instant) -> Result<Wake, Interruption> {
 /// and is wrong for each function that was entered on one stack and is left after a switch.
 #[inline(always)]
 pub(crate) fn yield_now() -> Result<(), Interruption> {
-    if !thread::panicking() && with_existing(|hub| hub.tasks.try_yield()) == Some(true) {
+    let plain = !thread::panicking() && !trace::is_listened_to();
+    if plain && with_existing(|hub| hub.tasks.try_yield()) == Some(true) {
         switch()
     } else {
         yield_slow()
@@ -89,8 +90,10 @@ fn yield_slow() -> Result<(), Interruption> {
         // Left alone after too many refusals, in a thread that ends: it is not to spin.
         return wait(Reason::new(&"yield"), |_| ()).map(|_| ());
     }
-    with(|hub| hub.tasks.begin_yield(hub.tasks.current));
-    switch()
+    without_spans(|| {
+        with(|hub| hub.tasks.begin_yield(hub.tasks.current));
+        switch()
+    })
 }
 
 /// Lets those run who were named next, and nobody else, if switching is possible at all. For
@@ -98,9 +101,11 @@ fn yield_slow() -> Result<(), Interruption> {
 pub(crate) fn yield_to_next() {
     let possible = !thread::panicking() && with_existing(|hub| !hub.tasks.closing).unwrap_or(false);
     if possible {
-        with(|hub| hub.tasks.begin_yield_next());
-        // The main greenlet is ready, and so cannot be stuck.
-        let _ = switch();
+        without_spans(|| {
+            with(|hub| hub.tasks.begin_yield_next());
+            // The main greenlet is ready, and so cannot be stuck.
+            let _ = switch();
+        });
     }
 }
 
@@ -123,7 +128,7 @@ pub(crate) fn idle() -> Result<(), Interruption> {
 /// When that turn was used to interrupt the caller.
 #[inline]
 pub(crate) fn spend() -> Result<(), Interruption> {
-    if with(Scheduler::spend) { spend_slow() } else { Ok(()) }
+    if with_existing(Scheduler::spend) == Some(true) { spend_slow() } else { Ok(()) }
 }
 
 #[cold]
@@ -169,10 +174,29 @@ fn refuse(refusal: Refusal) -> Result<(), Interruption> {
 
 #[inline]
 fn wait(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake, Interruption> {
-    let ticket = with(|hub| hub.tasks.begin_wait(reason));
-    arm(ticket);
-    switch()?;
-    with(|hub| hub.tasks.end_wait())
+    let wait = || {
+        let ticket = with(|hub| hub.tasks.begin_wait(reason));
+        arm(ticket);
+        switch()?;
+        with(|hub| hub.tasks.end_wait())
+    };
+    if trace::is_listened_to() { without_spans(wait) } else { wait() }
+}
+
+/// Takes the tracing spans off the thread, does `f`, which switches, and puts them back. A
+/// subscriber is told of both, and may do as it likes, waiting included; so that is not done in the
+/// middle of a wait, when the ticket has been filed and the answer has not been read.
+fn without_spans<T>(f: impl FnOnce() -> T) -> T {
+    if !trace::is_listened_to() {
+        return f();
+    }
+    let mut spans = None;
+    current::caught(|| spans = trace::leave_spans());
+    let result = f();
+    if let Some(spans) = spans {
+        current::caught(|| spans.enter_again());
+    }
+    result
 }
 
 fn wait_until(
@@ -194,22 +218,10 @@ fn wait_until(
 
 #[inline(always)]
 fn switch() -> Result<(), Interruption> {
-    let switched =
-        if trace::is_listened_to() { switch_with_spans() } else { current::switch_out() };
-    match switched {
+    match current::switch_out() {
         Ok(()) => Ok(()),
         Err(current::Stuck) => Err(stuck()),
     }
-}
-
-#[cold]
-fn switch_with_spans() -> Result<(), current::Stuck> {
-    let spans = trace::leave_spans();
-    let switched = current::switch_out();
-    if let Some(spans) = spans {
-        spans.enter_again();
-    }
-    switched
 }
 
 #[cold]
@@ -296,11 +308,13 @@ pub(crate) fn watch_refusal(target: TaskId, ticket: Ticket) -> bool {
 
 // ── timeouts, shields, and catching ──
 
-pub(crate) fn start_timeout(at: Instant) -> (TaskId, TimeoutId, TimerKey) {
-    with(|hub| {
+/// `None`: the hub has ended, and nobody waits any more.
+pub(crate) fn start_timeout(at: Instant) -> Option<(TaskId, TimeoutId, TimerKey)> {
+    let start = |hub: &mut Scheduler| {
         let (id, key) = hub.start_timeout(at);
         (hub.tasks.current, id, key)
-    })
+    };
+    if current::has_ended() { None } else { Some(with(start)) }
 }
 
 /// True if it had not been raised.
@@ -323,7 +337,9 @@ pub(crate) fn shield() -> impl Drop {
             });
         }
     }
-    with(|hub| hub.tasks.running().shield += 1);
+    if !current::has_ended() {
+        with(|hub| hub.tasks.running().shield += 1);
+    }
     Shield
 }
 
@@ -335,7 +351,9 @@ pub(crate) fn catching() -> impl Drop {
             with_existing(|hub| hub.tasks.running().catchers -= 1);
         }
     }
-    with(|hub| hub.tasks.running().catchers += 1);
+    if !current::has_ended() {
+        with(|hub| hub.tasks.running().catchers += 1);
+    }
     Catching
 }
 
@@ -362,6 +380,9 @@ pub(crate) fn release_kill(task: TaskId) {
 // ── the current greenlet ──
 
 pub(crate) fn current() -> (TaskId, GreenletId) {
+    if current::has_ended() {
+        return (TaskId::MAIN, GreenletId::MAIN);
+    }
     with(|hub| (hub.tasks.current, hub.tasks.running().id))
 }
 

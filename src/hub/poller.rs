@@ -10,7 +10,8 @@
 //!   (not ready) --------> ready: calls are tried -----------------------------> (not ready)
 //!        calls go to the line, the first in line is woken by the event
 //!
-//!   (*) not after the peer has hung up or an error was seen: no further event would follow
+//!   (*) not after the peer has hung up, or sent urgent data, or an error was seen: then there may
+//!       be more, and no further event
 //! ```
 //!
 //! The first in line keeps its place while it tries again, so that a newcomer cannot overtake it;
@@ -97,15 +98,16 @@ struct Source {
 #[derive(Debug)]
 struct Direction {
     ready: bool,
-    /// The peer hung up or an error was seen: readiness that a short transfer does not use up.
-    ended: bool,
+    /// The peer hung up or sent urgent data, or an error was seen: readiness that a short transfer
+    /// does not use up.
+    lasts: bool,
     line: Line<Ticket>,
 }
 
 impl Default for Direction {
     /// Ready until the kernel says otherwise: a first call is simply tried.
     fn default() -> Direction {
-        Direction { ready: true, ended: false, line: Line::default() }
+        Direction { ready: true, lasts: false, line: Line::default() }
     }
 }
 
@@ -139,8 +141,7 @@ impl Poller {
         let slot = self.sources.vacant_key() as u32;
         let id = SourceId { slot, generation };
         let registry = self.system()?.poll.registry();
-        let both = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut SourceFd(&fd.as_raw_fd()), id.token(), both)?;
+        registry.register(&mut SourceFd(&fd.as_raw_fd()), id.token(), interest())?;
         let (read, write) = (Direction::default(), Direction::default());
         self.sources.insert(Source { generation, read, write });
         Ok(id)
@@ -187,7 +188,7 @@ impl Poller {
     pub(crate) fn cut_short(&mut self, id: SourceId, side: Side) {
         if let Some(source) = self.source(id) {
             let direction = source.side(side);
-            direction.ready &= direction.ended;
+            direction.ready &= direction.lasts;
         }
     }
 
@@ -263,8 +264,10 @@ impl Poller {
                 continue; // of a source that is gone, or only to end the wait
             }
             let failed = event.is_error();
-            if event.is_readable() || event.is_read_closed() || failed {
-                source.read.became_ready(event.is_read_closed() || failed, woken);
+            let urgent = event.is_priority();
+            if event.is_readable() || event.is_read_closed() || urgent || failed {
+                let lasts = event.is_read_closed() || urgent || failed;
+                source.read.became_ready(lasts, woken);
             }
             if event.is_writable() || event.is_write_closed() || failed {
                 source.write.became_ready(event.is_write_closed() || failed, woken);
@@ -273,10 +276,21 @@ impl Poller {
     }
 }
 
+/// Both directions; and urgent data, at whose mark a read stops short of what has arrived.
+fn interest() -> Interest {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let both = both | Interest::PRIORITY;
+    both
+}
+
+/// Does a short read say that there is no more? Only where urgent data is announced.
+pub(crate) const SHORT_READS_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 impl Direction {
-    fn became_ready(&mut self, ended: bool, woken: &mut Vec<Ticket>) {
+    fn became_ready(&mut self, lasts: bool, woken: &mut Vec<Ticket>) {
         self.ready = true;
-        self.ended |= ended;
+        self.lasts |= lasts;
         woken.extend(self.line.first());
     }
 }

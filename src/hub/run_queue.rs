@@ -27,6 +27,14 @@ impl RunQueue {
         self.queue.push_back(task);
     }
 
+    /// Takes out a task that is dead, if that is easily done: one that was killed as soon as it was
+    /// spawned, again and again by somebody who never waits, is not to fill the queue.
+    pub(crate) fn forget_last(&mut self, task: TaskId) {
+        if self.queue.back() == Some(&task) {
+            self.queue.pop_back();
+        }
+    }
+
     /// Before everybody in the queue, and behind those who were named next earlier.
     pub(crate) fn push_next(&mut self, task: TaskId) {
         self.next.push_back(task);

@@ -13,7 +13,7 @@ use std::{io, mem};
 use super::inbox::{Inbox, Job};
 use super::line::{Line, LineKey};
 use super::poller::Poller;
-use super::task::{Answer, Extra, State};
+use super::task::{Answer, State};
 use super::tasks::{Killed, Tasks};
 use super::ticket::{GreenletId, TaskId, Ticket};
 use super::timers::{TimerKey, Timers};
@@ -21,8 +21,12 @@ use crate::coro::{Coro, Label, Resumed, Stack, StackPool, StackSize};
 use crate::error::{BlocksForever, TimeoutId};
 use crate::sys::fault::HandlerStack;
 
-/// Switches after which the hub looks at timers and descriptors although somebody could run.
+/// Switches after which the hub looks at timers and descriptors although somebody could run, at the
+/// most. It is fewer where switches are far apart: see [`Scheduler::pace`].
 const LOOK_EVERY: u32 = 64;
+
+/// How far apart such looks should be at the most.
+const PACE: Duration = Duration::from_millis(1);
 
 /// Calls in a row that need not wait, after which one yields all the same.
 const BUDGET: u32 = 128;
@@ -63,8 +67,6 @@ pub(crate) enum Pause {
     Main,
     /// Something has come from another thread: [`Scheduler::arrivals`].
     Arrivals,
-    /// A task has left something to be dropped outside of the borrow: [`Scheduler::remains`].
-    Remains,
     /// The main greenlet waits and nothing can wake anybody.
     Stuck,
 }
@@ -102,6 +104,7 @@ pub(crate) struct Scheduler {
     now_nanos: u64,
     reaped: Instant,
     switches: u32,
+    look_after: u32,
     /// Calls since the last switch that did not wait.
     spent: u32,
     births: u64,
@@ -109,8 +112,6 @@ pub(crate) struct Scheduler {
     /// The report of a wait that nothing could end, on its way to be raised.
     pub(super) stuck: Option<BlocksForever>,
     woken: Vec<Ticket>,
-    /// Of tasks that have ended.
-    remains: Option<Box<Extra>>,
     arrived: Vec<Job>,
     /// Why `next` has named nobody.
     pub(super) pause: Pause,
@@ -135,12 +136,12 @@ impl Scheduler {
             now_nanos: 0,
             reaped: now,
             switches: 0,
+            look_after: 1,
             spent: 0,
             births: 0,
             timeouts: 0,
             stuck: None,
             woken: Vec::new(),
-            remains: None,
             arrived: Vec::new(),
             pause: Pause::Main,
             _handler_stack: handler_stack,
@@ -199,18 +200,8 @@ impl Scheduler {
         if let Some(stack) = coro.into_stack() {
             self.stacks.put_back(stack);
         }
-        let extra = self.tasks.all.remove(self.tasks.current);
-        if extra.is_some() {
-            self.remains = extra;
-            self.pause = Pause::Remains;
-            return None;
-        }
+        self.tasks.all.remove(self.tasks.current);
         self.next()
-    }
-
-    /// What the task that has just ended has left.
-    pub(super) fn remains(&mut self) -> Option<Box<Extra>> {
-        self.remains.take()
     }
 
     pub(super) fn put_back(&mut self, stack: Stack) {
@@ -237,18 +228,18 @@ impl Scheduler {
     pub(super) fn spend(&mut self) -> bool {
         self.spent += 1;
         // The clock is asked at each fourth call: it costs as much as a small part of one.
-        cfg!(hard_switch)
-            || self.spent >= BUDGET
-            || self.spent % 4 == 3 && self.now.elapsed() >= SLICE
+        if self.spent % 4 == 3 && self.now.elapsed() >= SLICE {
+            self.switches = LOOK_EVERY; // a look is overdue, too
+            return true;
+        }
+        cfg!(hard_switch) || self.spent >= BUDGET
     }
 
     /// As [`Tasks::kill`]; one that was to start later is taken from the timers, too.
     pub(super) fn kill(&mut self, id: TaskId, next: bool) -> Killed {
         let killed = self.tasks.kill(id, next);
-        if let Killed::Unrun(_, Some(extra)) = &killed {
-            if let Some(start) = extra.start {
-                self.timers.cancel(start);
-            }
+        if let Killed::Unrun(_, Some(start)) = &killed {
+            self.timers.cancel(*start);
         }
         killed
     }
@@ -263,7 +254,8 @@ impl Scheduler {
 
     /// As [`Tasks::outlive`].
     pub(super) fn outlive(&mut self) {
-        self.tasks.outlive(TimeoutId(self.timeouts));
+        let armed = (!self.timers.is_empty()).then_some(TimeoutId(self.timeouts));
+        self.tasks.outlive(armed);
     }
 
     /// True if it had not been raised.
@@ -297,8 +289,8 @@ impl Scheduler {
     pub(super) fn next(&mut self) -> Option<Coro> {
         loop {
             self.switches += 1;
-            if self.switches >= LOOK_EVERY {
-                self.look(Some(Duration::ZERO));
+            if self.switches >= self.look_after {
+                self.pace();
                 if self.have_arrived() {
                     self.pause = Pause::Arrivals;
                     return None;
@@ -361,6 +353,21 @@ impl Scheduler {
     /// What has come from other threads.
     pub(super) fn arrivals(&mut self) -> Vec<Job> {
         mem::take(&mut self.arrived)
+    }
+
+    /// Looks at the world in passing, and measures how long the switches since the last look took:
+    /// a timer is not to wait for 64 turns of a millisecond each, nor is the clock to be read at
+    /// each of 64 turns of ten nanoseconds.
+    fn pace(&mut self) {
+        let (before, switches) = (self.now, self.switches);
+        self.look(Some(Duration::ZERO));
+        let took = self.now - before;
+        self.look_after = if took <= PACE {
+            (self.look_after * 2).min(LOOK_EVERY)
+        } else {
+            let apart = took / switches;
+            (PACE.as_nanos() / apart.as_nanos().max(1)).clamp(1, LOOK_EVERY.into()) as u32
+        };
     }
 
     /// Looks at the world, waiting for it at most so long: descriptors first, timers last, so that
@@ -457,20 +464,16 @@ impl Scheduler {
     }
 
     /// As `suspended` and `ended`, without choosing who is next.
-    pub(super) fn take_back(&mut self, coro: Coro, how: Resumed) -> Option<Box<Extra>> {
-        let extra = match how {
-            Resumed::Suspended => {
-                self.tasks.running().coro = Some(coro);
-                None
-            }
+    pub(super) fn take_back(&mut self, coro: Coro, how: Resumed) {
+        match how {
+            Resumed::Suspended => self.tasks.running().coro = Some(coro),
             Resumed::Done => {
                 if let Some(stack) = coro.into_stack() {
                     self.stacks.put_back(stack);
                 }
-                self.tasks.all.remove(self.tasks.current)
+                self.tasks.all.remove(self.tasks.current);
             }
-        };
+        }
         self.tasks.current = TaskId::MAIN;
-        extra
     }
 }

@@ -31,7 +31,7 @@ pub struct DumpEntry {
     pub reason: Option<String>,
     /// How long it has existed. As exact as the hub's clock, which is read once a turn of its loop.
     pub age: Duration,
-    /// Where it was spawned: `file:line:column`.
+    /// Where it was spawned: `file:line:column`; for the main greenlet, in words.
     pub spawned_at: String,
 }
 

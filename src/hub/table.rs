@@ -5,7 +5,7 @@
 
 use std::panic::Location;
 
-use super::task::{Extra, State, Task};
+use super::task::{State, Task};
 use super::ticket::TaskId;
 
 #[derive(Debug, Default)]
@@ -30,9 +30,9 @@ impl Table {
 
     /// Removes a task. Its name names nothing from now on.
     #[inline]
-    pub(super) fn remove(&mut self, id: TaskId) -> Option<Box<Extra>> {
+    pub(super) fn remove(&mut self, id: TaskId) {
         self.free.push(id.slot() as u32);
-        self.slots[id.slot()].retire()
+        self.slots[id.slot()].retire();
     }
 
     #[inline]

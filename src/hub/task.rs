@@ -245,11 +245,17 @@ impl Task {
     }
 
     /// Clears what it holds. Its generation becomes the main greenlet's, which no other slot has.
-    pub(super) fn retire(&mut self) -> Option<Box<Extra>> {
+    #[inline]
+    pub(super) fn retire(&mut self) {
         self.set_state(State::Gone);
         self.id = GreenletId::MAIN;
         debug_assert!(self.coro.is_none(), "a stack is taken back before its task goes");
-        self.extra.take()
+        if let Some(mut extra) = self.extra.take() {
+            // Dropped by the task itself as one of its last acts. Destructors of what is left all
+            // the same must not run here, under the borrow.
+            #[expect(clippy::mem_forget, reason = "see above")]
+            std::mem::forget(std::mem::take(&mut extra.locals));
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -257,9 +263,13 @@ impl Task {
         given.map_or_else(|| self.id.default_name(), str::to_owned)
     }
 
-    /// `file:line:column`; of the main greenlet, where its hub came to be.
+    /// `file:line:column`.
     pub(super) fn spawned_at(&self) -> String {
-        self.site.to_string()
+        if self.id == GreenletId::MAIN {
+            "the start of its thread".to_owned()
+        } else {
+            self.site.to_string()
+        }
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

@@ -18,8 +18,9 @@ use std::panic::Location;
 
 use super::run_queue::RunQueue;
 use super::table::Table;
-use super::task::{Answer, Extra, Kill, REFUSALS, State, Task};
+use super::task::{Answer, Kill, REFUSALS, State, Task};
 use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
+use super::timers::TimerKey;
 use crate::coro::Coro;
 use crate::error::{Cause, Interruption, TimeoutId};
 
@@ -31,8 +32,8 @@ pub(crate) const REFUSED: u32 = u32::MAX / 2;
 pub(crate) enum Killed {
     /// Nothing: it is dead, or marked, or has been woken.
     Marked,
-    /// It had not begun. Its body is in here.
-    Unrun(Coro, Option<Box<Extra>>),
+    /// It had not begun. Its body is in here, and the timer that was to start it.
+    Unrun(Coro, Option<TimerKey>),
 }
 
 /// A wait that may not begin.
@@ -241,9 +242,13 @@ impl Tasks {
 
     /// Removes a task that has not begun. A run queue may still name it, in vain.
     fn take_out(&mut self, id: TaskId) -> Killed {
-        let coro = self.task(id).and_then(|task| task.coro.take());
-        let extra = self.all.remove(id);
-        coro.map_or(Killed::Marked, |coro| Killed::Unrun(coro, extra))
+        let task = self.task(id);
+        let (coro, start) = task.map_or((None, None), |task| {
+            (task.coro.take(), task.extra.as_ref().and_then(|extra| extra.start))
+        });
+        self.all.remove(id);
+        self.run.forget_last(id);
+        coro.map_or(Killed::Marked, |coro| Killed::Unrun(coro, start))
     }
 
     /// `ticket` is to hear (with [`REFUSED`]) if `target` refuses to die. False: it has refused.
@@ -272,15 +277,18 @@ impl Tasks {
     }
 
     /// What the current task was for has ended: kills and timeouts that were meant for it go
-    /// nowhere. `last` is the youngest timeout there is.
-    pub(super) fn outlive(&mut self, last: TimeoutId) {
+    /// nowhere. `armed` is the youngest timeout there is, if there is any.
+    pub(super) fn outlive(&mut self, armed: Option<TimeoutId>) {
         let task = self.running();
         task.kill = Kill::Outlived;
         task.attention = false;
         task.shield = 0;
-        let extra = task.extra();
-        extra.timeouts.clear();
-        extra.outlived = last;
+        if let Some(extra) = &mut task.extra {
+            extra.timeouts.clear();
+        }
+        if let Some(last) = armed {
+            task.extra().outlived = last;
+        }
     }
 
     /// The current task is left alone from now on; those who wait for its death hear of it.
@@ -345,6 +353,18 @@ impl Tasks {
                 Kill::No | Kill::GivenUp | Kill::Outlived => Kill::Raise(1),
             };
             self.raise(id, Cause::Killed, false);
+        }
+    }
+
+    /// Lets go of those who are still there, destructors unrun: with a stack is leaked what lies on
+    /// it and what belongs to it.
+    pub(super) fn leak_left(&mut self) {
+        let left: Vec<_> =
+            self.all.iter().map(|(id, _)| id).filter(|id| *id != TaskId::MAIN).collect();
+        for id in left {
+            let extra = self.task(id).and_then(|task| task.extra.take());
+            #[expect(clippy::mem_forget, reason = "leaked on purpose, see above")]
+            mem::forget(extra);
         }
     }
 

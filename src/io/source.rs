@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use crate::error::Unwinding;
 use crate::hub::{self, LineKey, Reason, Side, SourceId, Wake};
 
 /// How long a call may wait.
@@ -76,7 +77,7 @@ impl<S: AsFd> Io<S> {
                 Ok(Tried::Done(value)) => return Ok(value),
                 Ok(Tried::CutShort(value)) => {
                     if let Some(source) = self.source.get() {
-                        hub::poller(|poller| poller.cut_short(source, side));
+                        hub::existing_poller(|poller| poller.cut_short(source, side));
                     }
                     return Ok(value);
                 }
@@ -119,11 +120,15 @@ impl<S: AsFd> Turn<'_, S> {
     #[inline]
     fn may_try(&self) -> bool {
         let side = self.side;
-        self.io.source.get().is_none_or(|source| hub::poller(|poller| poller.may_try(source, side)))
+        let Some(source) = self.io.source.get() else { return true };
+        hub::existing_poller(|poller| poller.may_try(source, side)).unwrap_or(true)
     }
 
     /// The kernel said so. From now on the poller watches the descriptor, if it did not before.
     fn would_block(&self) -> io::Result<()> {
+        if hub::has_ended() {
+            return Err(Unwinding.into());
+        }
         hub::poller(|poller| {
             let source = match self.io.source.get() {
                 Some(source) => source,

@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use rustix::net::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::hub::Side;
+use crate::hub::{SHORT_READS_TELL, Side};
 use crate::io::{Io, Limit, Tried};
 
 /// A TCP connection: [`std::net::TcpStream`], except that waiting parks the greenlet.
@@ -64,6 +65,9 @@ pub struct TcpStream {
 
 struct Stream {
     io: Io<net::TcpStream>,
+    /// Is it a plain socket, where a short read says that there is no more? One that was made
+    /// elsewhere may have a protocol of its own on top, which stops where it likes.
+    is_plain: bool,
     read_timeout: Cell<Option<Duration>>,
     write_timeout: Cell<Option<Duration>>,
     nonblocking: Cell<bool>,
@@ -87,7 +91,8 @@ impl Stream {
         self.io.run(Side::Read, &"read", self.limit(&self.read_timeout), |stream| {
             let len = receive(stream)?;
             // None at all is the end of the stream, and stays so.
-            Ok(if len == 0 { Tried::Done(0) } else { transferred(len, room) })
+            let tells = self.is_plain && SHORT_READS_TELL && len > 0;
+            Ok(if tells { transferred(len, room) } else { Tried::Done(len) })
         })
     }
 
@@ -106,15 +111,29 @@ impl Stream {
 /// Buffers that one system call takes (`IOV_MAX`); like std, we leave the rest for the next.
 const BUFFERS: usize = 1024;
 
+/// A peer that has gone is an error, not a signal. (Apple's systems have no flag for that; std
+/// ignores the signal in the whole process.)
+fn send_flags() -> SendFlags {
+    let flags = SendFlags::DONTWAIT;
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = flags | SendFlags::NOSIGNAL;
+    flags
+}
+
 fn transferred(done: usize, asked: usize) -> Tried<usize> {
     if done < asked { Tried::CutShort(done) } else { Tried::Done(done) }
 }
 
 impl TcpStream {
     fn new(stream: net::TcpStream) -> TcpStream {
+        TcpStream::with_plain(stream, true)
+    }
+
+    fn with_plain(stream: net::TcpStream, is_plain: bool) -> TcpStream {
         TcpStream {
             shared: Rc::new(Stream {
                 io: Io::new(stream),
+                is_plain,
                 read_timeout: Cell::new(None),
                 write_timeout: Cell::new(None),
                 nonblocking: Cell::new(false),
@@ -136,7 +155,8 @@ impl TcpStream {
     /// Of the last address tried, as [`std::net::TcpStream::connect`]; `InvalidInput` if there was
     /// none.
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
-        let none = io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to");
+        let none =
+            io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses");
         let mut result = Err(none);
         for addr in addr.to_socket_addrs()? {
             result = connect(&addr, Limit::Forever);
@@ -401,14 +421,13 @@ impl Read for &TcpStream {
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        self.shared.write(buf.len(), |stream| send(stream, buf, flags))
+        self.shared.write(buf.len(), |stream| send(stream, buf, send_flags()))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let bufs = &bufs[..bufs.len().min(BUFFERS)];
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let flags = send_flags();
         self.shared
             .write(len, |stream| sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), flags))
     }
@@ -452,7 +471,7 @@ impl From<net::TcpStream> for TcpStream {
     /// Takes over std's time-outs; the mode is blocking, whatever it was.
     fn from(stream: net::TcpStream) -> TcpStream {
         let (read, write) = (stream.read_timeout(), stream.write_timeout());
-        let ours = TcpStream::new(stream);
+        let ours = TcpStream::with_plain(stream, false);
         ours.shared.read_timeout.set(read.unwrap_or_default());
         ours.shared.write_timeout.set(write.unwrap_or_default());
         ours
@@ -704,6 +723,12 @@ macro_rules! descriptor {
         }
     };
 }
+
+// As std's are: what a panic leaves behind is a socket, and not half of one.
+impl UnwindSafe for TcpStream {}
+impl RefUnwindSafe for TcpStream {}
+impl UnwindSafe for TcpListener {}
+impl RefUnwindSafe for TcpListener {}
 
 descriptor!(TcpStream);
 descriptor!(TcpListener);

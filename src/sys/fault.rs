@@ -114,7 +114,7 @@ pub(crate) fn write_stderr(text: &[u8]) {
 /// stack that has just overflowed would be killed before it could say so.
 #[derive(Debug)]
 pub(crate) struct HandlerStack {
-    _memory: Reservation,
+    memory: Reservation,
 }
 
 impl HandlerStack {
@@ -140,12 +140,20 @@ impl HandlerStack {
         if unsafe { libc::sigaltstack(&stack, ptr::null_mut()) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Some(HandlerStack { _memory: memory }))
+        Ok(Some(HandlerStack { memory }))
     }
 }
 
 impl Drop for HandlerStack {
     fn drop(&mut self) {
+        let mut present = MaybeUninit::<libc::stack_t>::zeroed();
+        // SAFETY: with no new stack given, the call only writes the present one.
+        unsafe { libc::sigaltstack(ptr::null(), present.as_mut_ptr()) };
+        // SAFETY: all zero is a valid `stack_t`, should the call have failed.
+        let present = unsafe { present.assume_init() };
+        if present.ss_sp != self.memory.start().as_ptr().cast::<c_void>() {
+            return; // somebody has put another in its place
+        }
         let none = libc::stack_t {
             ss_sp: ptr::null_mut(),
             ss_flags: libc::SS_DISABLE,

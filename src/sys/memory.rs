@@ -22,7 +22,9 @@ impl Reservation {
     /// Reserves `len` bytes of address space. Pages get memory when they are first touched and are
     /// not counted against overcommit before.
     pub(crate) fn new(len: usize) -> io::Result<Reservation> {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let flags = MapFlags::PRIVATE;
+        #[cfg(not(any(target_os = "freebsd", target_os = "dragonfly")))] // they never reserve
+        let flags = flags | MapFlags::NORESERVE;
         #[cfg(target_os = "linux")]
         let flags = flags | MapFlags::STACK;
         // SAFETY: a null hint lets the kernel choose a range that nothing else uses.
@@ -66,7 +68,7 @@ impl Reservation {
 
     /// Makes a range fault when touched, without a memory map of its own.
     ///
-    /// Fails with `InvalidInput` or `Unsupported` where the kernel does not know how.
+    /// Fails with anything but `OutOfMemory` where the kernel does not know how.
     ///
     /// # Safety
     ///

@@ -82,6 +82,7 @@ impl<W: Waitable + ?Sized> Waitable for Box<W> {
 /// joinall(&greenlets);
 /// assert!(greenlets.iter().all(|greenlet| greenlet.is_finished()));
 /// ```
+#[track_caller]
 pub fn joinall<I>(items: I)
 where
     I: IntoIterator,
@@ -91,6 +92,7 @@ where
 }
 
 /// As [`joinall`], but at most so long. True: all are ready.
+#[track_caller]
 pub fn joinall_timeout<I>(items: I, d: Duration) -> bool
 where
     I: IntoIterator,
@@ -100,15 +102,22 @@ where
 }
 
 /// One after the other: that wakes the caller no more often than waiting for all at once would.
+#[track_caller]
 fn join_until<I>(items: I, deadline: Option<Instant>) -> bool
 where
     I: IntoIterator,
     I::Item: Waitable,
 {
-    items.into_iter().all(|item| wait_until(&item, deadline))
+    for item in items {
+        if !wait_until(&item, deadline) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Waits for one; false if `deadline` came first, or if the caller unwinds.
+#[track_caller]
 fn wait_until(item: &impl Waitable, deadline: Option<Instant>) -> bool {
     while !item.is_ready() {
         match item.line().wait(Reason::new(&"join"), deadline) {
@@ -142,6 +151,7 @@ fn wait_until(item: &impl Waitable, deadline: Option<Instant>) -> bool {
 /// let fast = spawn(|| ());
 /// assert_eq!(wait_any([&slow, &fast]), 1);
 /// ```
+#[track_caller]
 pub fn wait_any<I>(items: I) -> usize
 where
     I: IntoIterator,
@@ -155,6 +165,7 @@ where
 /// # Panics
 ///
 /// If there are no items.
+#[track_caller]
 pub fn wait_any_timeout<I>(items: I, d: Duration) -> Option<usize>
 where
     I: IntoIterator,
@@ -164,6 +175,7 @@ where
 }
 
 /// One ticket in every line: whoever uses it first leaves the index of his.
+#[track_caller]
 fn any_until<I>(items: I, deadline: Option<Instant>) -> Option<usize>
 where
     I: IntoIterator,

@@ -136,7 +136,7 @@ impl Scheduler {
             now_nanos: 0,
             reaped: now,
             switches: 0,
-            look_after: 1,
+            look_after: 8,
             spent: 0,
             births: 0,
             timeouts: 0,

@@ -9,8 +9,11 @@
 
 // This room holds no waiting code: every call that may wait is one line on `io`.
 
+mod listener;
+mod stream;
+
+mod descriptor;
 mod raw_fd;
-mod tcp;
 
 #[doc(no_inline)]
 pub use std::net::{
@@ -18,4 +21,5 @@ pub use std::net::{
     ToSocketAddrs,
 };
 
-pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use listener::{Incoming, TcpListener};
+pub use stream::TcpStream;

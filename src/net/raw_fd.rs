@@ -5,7 +5,8 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use super::{TcpListener, TcpStream};
+use super::listener::TcpListener;
+use super::stream::TcpStream;
 
 impl FromRawFd for TcpStream {
     unsafe fn from_raw_fd(fd: RawFd) -> TcpStream {

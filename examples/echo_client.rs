@@ -9,6 +9,7 @@
 //! lock: they take turns on one thread, and a turn ends only where a call waits.
 
 #![expect(clippy::print_stdout, reason = "the summary is what this program is for")]
+#![expect(clippy::print_stderr, reason = "says why it cannot begin")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use clap::Parser;
 use clap::builder::RangedI64ValueParser;
 use greenloom::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use hdrhistogram::Histogram;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// An answer that takes longer than this is lost.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,8 +49,19 @@ fn at_least_one() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let Args { clients, messages, size, address } = Args::parse();
+fn main() -> ExitCode {
+    match try_main(Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("echo_client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all went well.
+fn try_main(Args { clients, messages, size, address }: Args) -> Result<bool, Box<dyn Error>> {
     let server = address
         .to_socket_addrs()
         .map_err(|error| format!("no such address, {address}: {error}"))?
@@ -60,14 +72,27 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let report = run(&load, &bar);
     bar.finish_and_clear();
 
-    println!("{clients} clients x {messages} messages x {size} bytes to {address}\n{report}");
-    Ok(if report.is_perfect() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{load} to {address}\n{report}");
+    Ok(report.is_perfect())
 }
 
 /// On standard error, and only where that is a terminal.
 fn progress_bar(length: u64) -> Result<ProgressBar, Box<dyn Error>> {
-    let style = "{wide_bar} {human_pos}/{human_len}  {per_sec}  {eta} left";
-    Ok(ProgressBar::new(length).with_style(ProgressStyle::with_template(style)?))
+    let style = "{wide_bar} {human_pos}/{human_len}  {rate}/s  {eta} left";
+    let style = ProgressStyle::with_template(style)?.with_key(
+        "rate", // its own `per_sec` has four decimals
+        |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{}", HumanCount(state.per_sec().round() as u64));
+        },
+    );
+    Ok(ProgressBar::new(length).with_style(style))
+}
+
+/// "1 client", "2 clients", "1,000 clients".
+fn counted(count: impl Into<u64>, noun: &str) -> String {
+    let count = count.into();
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", HumanCount(count))
 }
 
 /// What is asked of the server.
@@ -82,6 +107,15 @@ pub(crate) struct Load {
 impl Load {
     fn questions(&self) -> u64 {
         u64::from(self.clients) * u64::from(self.messages)
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clients = counted(self.clients, "client");
+        let messages = counted(self.messages, "message");
+        let size = counted(self.size, "byte");
+        write!(f, "{clients} x {messages} x {size}")
     }
 }
 
@@ -145,7 +179,11 @@ fn ask(stream: &mut TcpStream, question: &[u8], answer: &mut [u8]) -> io::Result
     const PIECE: usize = 16 * 1024;
     for (question, answer) in question.chunks(PIECE).zip(answer.chunks_mut(PIECE)) {
         stream.write_all(question)?;
-        stream.read_exact(answer)?;
+        stream.read_exact(answer).map_err(|error| match error.kind() {
+            // What it says of itself, "failed to fill whole buffer", is our side of it.
+            io::ErrorKind::UnexpectedEof => io::Error::other("the server closed the connection"),
+            _ => error,
+        })?;
     }
     Ok(())
 }
@@ -219,16 +257,17 @@ impl fmt::Display for Report {
         let answers = correct + wrong;
         let rate = answers as f64 / took.as_secs_f64();
         let bytes = HumanBytes((rate * f64::from(self.message_size)) as u64);
-        writeln!(f, "answers     {} correct, {wrong} wrong, {lost} lost", HumanCount(*correct))?;
-        for (failure, count) in &self.failures {
-            writeln!(f, "            {count} connections failed: {failure}")?;
+        let [correct, wrong, lost] = [*correct, *wrong, *lost].map(HumanCount);
+        write!(f, "answers     {correct} correct, {wrong} wrong, {lost} lost")?;
+        for (failure, &count) in &self.failures {
+            write!(f, "\n            {} failed: {failure}", counted(count, "connection"))?;
         }
-        writeln!(
-            f,
-            "throughput  {}/s, {bytes}/s each way, in {took:.2?}",
-            HumanCount(rate as u64)
-        )?;
-        write!(f, "latency     ")?;
+        if answers == 0 {
+            return Ok(()); // nothing was measured
+        }
+        let rate = HumanCount(rate.round() as u64);
+        write!(f, "\nthroughput  {rate}/s, {bytes}/s each way, in {took:.2?}")?;
+        write!(f, "\nlatency     ")?;
         for percentile in [50.0, 90.0, 99.0, 99.9] {
             write!(f, "p{percentile} {:.1?}  ", self.latency_at(percentile))?;
         }
@@ -274,6 +313,27 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_easy_to_read() {
+        let load = Load { server: vec![], clients: 1, messages: 1_000, size: 65_536 };
+        assert_eq!(load.to_string(), "1 client x 1,000 messages x 65,536 bytes");
+
+        let mut report = Report::new(&load);
+        report.failed(1_000, &io::Error::other("oh"));
+        assert_eq!(
+            report.to_string(),
+            "answers     0 correct, 0 wrong, 1,000 lost\n            1 connection failed: oh",
+            "and no table of latencies, because there are none"
+        );
+        report.took = Duration::from_secs(1);
+        for _ in 0..2_000 {
+            report.answered(false, Duration::from_millis(1));
+        }
+        let text = report.to_string();
+        assert!(text.contains("2,000 wrong") && text.contains("  2,000/s, 125.00 MiB/s"), "{text}");
+        assert!(text.contains("latency     p50 1.0ms"), "{text}");
+    }
+
+    #[test]
     fn latencies_are_summed_up() {
         let mut report = Report::new(&Load { server: vec![], clients: 1, messages: 100, size: 1 });
         for ms in 1..=100 {
@@ -298,7 +358,7 @@ mod tests {
         let report = run_quietly(&server(|_| None));
         assert!(!report.is_perfect());
         assert_eq!((report.correct, report.wrong, report.lost), (0, 0, 10));
-        assert_eq!(report.failures.values().sum::<u32>(), 1);
+        assert_eq!(report.failures, [("the server closed the connection".into(), 1)].into());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! An echo server that shouts: what comes in goes back at once, in upper case.
+//! An echo server that shouts: what comes in goes back at once, its ASCII letters in upper case.
 //!
 //! ```text
 //! cargo run --release --example echo_server          # listens on 127.0.0.1:8080
@@ -9,11 +9,13 @@
 //! writes, and while it waits the thread runs the others. There is one thread, so there is nothing
 //! to lock; there is no `async`, so every line does what it says.
 
-use std::error::Error;
+#![expect(clippy::print_stderr, reason = "says why it cannot begin, also where nothing is logged")]
+
 use std::io::{self, IsTerminal, Read, Write};
+use std::process::ExitCode;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use greenloom::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,7 +23,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-/// Sends every visitor's bytes back to them, in upper case.
+/// Sends every visitor's bytes back to them, ASCII letters in upper case.
 #[derive(Debug, Parser)]
 struct Args {
     /// Where to listen; with port 0 the system picks one, and the log says which
@@ -29,29 +31,68 @@ struct Args {
     address: String,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let Args { address } = Args::parse();
     start_logging();
-    let listener = TcpListener::bind(&address)
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    match listen(&address) {
+        Ok(listener) => serve(&listener),
+        Err(error) => {
+            eprintln!("echo_server: cannot listen on {address}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn listen(address: &str) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
     info!("listening on {}", listener.local_addr()?);
-    serve(&listener)
+    Ok(listener)
 }
 
 /// Gives every visitor a greenlet, for ever.
 pub(crate) fn serve(listener: &TcpListener) -> ! {
+    let mut full_house = FullHouse::default();
     loop {
         match listener.accept() {
             Ok((stream, peer)) => {
+                if full_house.is_over() {
+                    info!("all who ask are let in again");
+                }
                 greenloom::spawn(move || attend(&stream, peer));
             }
             Err(error) => {
+                if full_house.has_begun() {
+                    warn!(%error, "cannot accept connections, and will keep trying");
+                }
                 // Most likely we are out of file descriptors. The visitor still stands at the door,
                 // so asking again at once would fail again at once: leave the others time to go.
-                warn!(%error, "cannot accept a connection");
                 greenloom::sleep(Duration::from_millis(50));
             }
         }
+    }
+}
+
+/// A time in which visitors are turned away again and again. The log hears of its begin and its
+/// end, not of each attempt.
+#[derive(Default)]
+struct FullHouse {
+    /// `None` while all is well.
+    last_refusal: Option<Instant>,
+}
+
+impl FullHouse {
+    /// For so long nobody must have been refused. Of a queue at the door one is let in for each who
+    /// leaves, and the next is refused: a single success does not end it.
+    const CALM: Duration = Duration::from_secs(1);
+
+    /// To be called at each refusal; true at the first.
+    fn has_begun(&mut self) -> bool {
+        self.last_refusal.replace(Instant::now()).is_none()
+    }
+
+    /// To be called at each success; true at the first after the last refusal.
+    fn is_over(&mut self) -> bool {
+        self.last_refusal.take_if(|last| last.elapsed() >= Self::CALM).is_some()
     }
 }
 
@@ -141,5 +182,19 @@ mod tests {
 
         let answer = visitor.join().unwrap().unwrap();
         assert_eq!(answer, "HELLO, W\u{f6}RLD\n".as_bytes());
+    }
+
+    #[test]
+    fn a_full_house_is_told_of_twice() {
+        let mut full_house = FullHouse::default();
+        assert!(!full_house.is_over());
+        assert!(full_house.has_begun());
+        assert!(!full_house.is_over(), "one was let in, but others still wait");
+        assert!(!full_house.has_begun());
+
+        full_house.last_refusal = Instant::now().checked_sub(FullHouse::CALM);
+        assert!(full_house.is_over());
+        assert!(!full_house.is_over());
+        assert!(full_house.has_begun(), "and once more");
     }
 }

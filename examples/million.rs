@@ -39,13 +39,19 @@ fn main() {
     let start = Instant::now();
     let farewell = crowd.disperse();
     println!(
-        "{} finished, {} killed, {} destructors run, in {:.2?}",
+        "{} finished, {} killed, {} run, in {:.2?}",
         HumanCount(farewell.finished as u64),
         HumanCount(farewell.killed as u64),
-        HumanCount(farewell.destructors_run as u64),
+        counted(farewell.destructors_run, "destructor"),
         start.elapsed(),
     );
     assert_eq!(farewell, Farewell::proper(greenlets), "somebody was left behind");
+}
+
+/// "1 greenlet", "2 greenlets", "1,000 greenlets".
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", HumanCount(count as u64))
 }
 
 /// Many parked greenlets.
@@ -60,10 +66,12 @@ struct Crowd {
 impl Crowd {
     /// Spawns `count` greenlets and returns when every one of them waits.
     fn gather(count: usize) -> Crowd {
+        let gate = Rc::new(greenloom::spawn(|| greenloom::sleep(A_DAY)));
+        greenloom::idle();
+
+        // From here on, so that what the thread needs for its first greenlet is not part of it.
         let before = Memory::now();
         let start = Instant::now();
-
-        let gate = Rc::new(greenloom::spawn(|| greenloom::sleep(A_DAY)));
         let destructors_run = Rc::new(Cell::new(0));
         let mut at_the_gate = Vec::new();
         let mut asleep = Vec::new();
@@ -146,10 +154,14 @@ struct Census {
 impl fmt::Display for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Census { count, took, memory } = self;
-        let per_greenlet = |bytes: u64| bytes as f64 / (*count).max(1) as f64;
-        writeln!(f, "{} greenlets, all waiting at once", HumanCount(*count as u64))?;
-        let each = per_greenlet(took.as_nanos() as u64) / 1e3;
-        write!(f, "time to spawn    {took:.2?}, {each:.2} \u{b5}s each")?;
+        write!(f, "{}", counted(*count, "greenlet"))?;
+        match count {
+            0 => return Ok(()), // and what each of them costs nobody can say
+            1 => writeln!(f, ", waiting")?,
+            _ => writeln!(f, ", all waiting at once")?,
+        }
+        let count = *count as f64;
+        write!(f, "time to spawn    {took:.2?}, {:.2?} each", took.div_f64(count))?;
         let Some((before, with)) = memory else {
             return write!(f, "\nmemory           this system does not say");
         };
@@ -160,7 +172,7 @@ impl fmt::Display for Census {
             ("page tables", page_tables),
             ("both", resident + page_tables),
         ] {
-            let each = per_greenlet(bytes) / 1024.0;
+            let each = bytes as f64 / count / 1024.0;
             write!(f, "\n{what:<16} {}, {each:.2} KiB each", HumanBytes(bytes))?;
         }
         write!(f, "\nmemory maps      {} (before: {})", with.maps, before.maps)
@@ -209,7 +221,14 @@ mod tests {
     #[test]
     fn a_crowd_of_nobody() {
         let crowd = Crowd::gather(0);
-        assert!(!crowd.census.to_string().contains("NaN"));
+        assert_eq!(crowd.census.to_string(), "0 greenlets");
         assert_eq!(crowd.disperse(), Farewell::proper(0));
+    }
+
+    #[test]
+    fn a_crowd_of_one() {
+        let crowd = Crowd::gather(1);
+        assert!(crowd.census.to_string().starts_with("1 greenlet, waiting\n"));
+        assert_eq!(crowd.disperse(), Farewell::proper(1));
     }
 }

@@ -526,7 +526,7 @@ fn children_of_a_scope_go_first() {
                 });
             });
         });
-        until_parked(parent.id());
+        settle(); // until the child sleeps, too
         parent.kill();
         log.assert_is(["child", "parent"]);
         assert_eq!(end_of(parent), End::Killed);
@@ -548,7 +548,7 @@ fn a_kill_in_the_body_of_a_scope_takes_the_children_along() {
                 sleep(HOUR);
             });
         });
-        until_parked(parent.id());
+        settle(); // until the child sleeps, too
         parent.kill();
         log.assert_is(["child"]);
         assert_eq!(end_of(parent), End::Killed);
@@ -603,10 +603,11 @@ fn a_killed_joiner_leaves_the_joined_alone() {
 fn two_may_kill_each_other() {
     within(MINUTE, || {
         let pair: Rc<RefCell<Vec<Rc<Greenlet<()>>>>> = Rc::default();
+        let both_began = Rc::new(Cell::new(false));
         let killer_of = |other: usize| {
-            let pair = pair.clone();
+            let (pair, both_began) = (pair.clone(), both_began.clone());
             spawn(move || {
-                yield_now();
+                until(|| both_began.get());
                 let victim = pair.borrow()[other].clone();
                 victim.kill();
                 sleep(HOUR);
@@ -614,6 +615,8 @@ fn two_may_kill_each_other() {
         };
         let (a, b) = (Rc::new(killer_of(1)), Rc::new(killer_of(0)));
         pair.borrow_mut().extend([a.clone(), b.clone()]);
+        until(|| a.is_started() && b.is_started());
+        both_began.set(true);
         joinall([&*a, &*b]);
         assert!(!a.is_successful() && !b.is_successful());
         pair.borrow_mut().clear();

@@ -401,7 +401,8 @@ fn close() {
     if let Some(mut scheduler) = scheduler {
         scheduler.tasks.leak_left();
         if scheduler.tasks.left() > 0 {
-            trace::leaked(scheduler.tasks.left());
+            let left = scheduler.tasks.left();
+            caught(|| trace::leaked(left));
         }
         quietly(AT_THE_END, move || drop(scheduler)); // suspended coroutines in it are leaked: see `coro`
     }

@@ -245,7 +245,7 @@ pub(crate) fn raise(interruption: Interruption) -> Unwinding {
         Interruption::Stuck => {
             let report =
                 with(|hub| hub.stuck.take()).unwrap_or_else(|| BlocksForever::new(String::new()));
-            trace::blocks_forever(&report);
+            current::caught(|| trace::blocks_forever(&report));
             current::print(&report);
             panic::panic_any(report)
         }

@@ -40,7 +40,7 @@ const REAP_EVERY: Duration = Duration::from_secs(1);
 /// What becomes due.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alarm {
-    /// A sleep is over: that is work, and comes before timeouts of the same moment.
+    /// A sleep is over. (That is work, and comes before limits of the same moment.)
     Sleep(Ticket),
     /// A task is to start.
     Start(TaskId),
@@ -48,6 +48,12 @@ pub(super) enum Alarm {
     Deadline(Ticket),
     /// A `Timeout` of a task, begun under so many shields.
     Timeout(TaskId, TimeoutId, u16),
+}
+
+impl Alarm {
+    fn is_work(self) -> bool {
+        matches!(self, Alarm::Sleep(_) | Alarm::Start(_))
+    }
 }
 
 /// What a wait's deadline is to the one who waits.
@@ -152,7 +158,7 @@ impl Scheduler {
 
     /// Puts `body` on a stack of its own and into the run queue, or among the timers.
     ///
-    /// The body must not panic. It is left with the caller if there is no stack for it, because
+    /// The body is left with the caller if there is no stack for it, because
     /// dropping it here would run destructors of the user's under the borrow.
     #[inline]
     pub(super) fn spawn<F>(
@@ -396,24 +402,23 @@ impl Scheduler {
         at.saturating_duration_since(self.opened).as_nanos() as u64
     }
 
+    /// Fires what is due: work first, in order, then limits to work.
     fn ring(&mut self) {
-        let mut timeouts = Vec::new();
+        let mut limits = Vec::new();
         while let Some(alarm) = self.timers.pop_due(self.now) {
-            match alarm {
-                Alarm::Sleep(ticket) => {
-                    self.tasks.answer(ticket, Answer::ELAPSED, false);
-                }
-                Alarm::Start(id) => self.tasks.start(id),
-                Alarm::Deadline(_) | Alarm::Timeout(..) => timeouts.push(alarm),
-            }
+            if alarm.is_work() { self.fire(alarm) } else { limits.push(alarm) }
         }
-        for alarm in timeouts {
-            match alarm {
-                Alarm::Timeout(task, id, depth) => self.tasks.time_out(task, id, depth),
-                Alarm::Deadline(ticket) | Alarm::Sleep(ticket) => {
-                    self.tasks.answer(ticket, Answer::ELAPSED, false);
-                }
-                Alarm::Start(id) => self.tasks.start(id),
+        for alarm in limits {
+            self.fire(alarm);
+        }
+    }
+
+    fn fire(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Start(id) => self.tasks.start(id),
+            Alarm::Timeout(task, id, depth) => self.tasks.time_out(task, id, depth),
+            Alarm::Sleep(ticket) | Alarm::Deadline(ticket) => {
+                self.tasks.answer(ticket, Answer::ELAPSED, false);
             }
         }
     }

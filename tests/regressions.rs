@@ -1,0 +1,846 @@
+//! What once went wrong: each test names a defect that somebody found by reading or by breaking.
+//!
+//! Where a defect took the process down, or where the test changes something that belongs to the
+//! whole process, the scene is played in a process of its own: an ignored test of this very binary.
+
+mod net_util;
+mod util;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::env;
+use std::fs;
+use std::io::{BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::panic;
+use std::process::{self, Command, Stdio};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use greenloom::net::TcpStream;
+use greenloom::raw::Coroutine;
+use greenloom::{
+    BlocksForever, Hub, current, greenlet_local, joinall, scope, sleep, spawn, spawn_later,
+    wait_any_timeout, yield_now,
+};
+use net_util::{hang_guard, in_child, is_child, parked_for, stderr_of};
+use socket2::SockRef;
+use tracing::{Event, Id, Subscriber, info_span};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use util::{
+    HOUR, Living, Log, MINUTE, at_drop, message, ms, reports, settle, spin, stuck, swallow,
+    tcp_pair, until, until_parked, within,
+};
+
+/// The greenlets of this thread can wait, and end, as ever.
+#[track_caller]
+fn all_is_well() {
+    let greenlet = spawn(|| {
+        sleep(ms(1));
+        7
+    });
+    assert_eq!(greenlet.get().unwrap(), 7);
+    sleep(ms(1));
+    assert!(current().is_main());
+}
+
+/// Runs the ignored test `name` in a process of its own, which must pass.
+#[track_caller]
+fn passes_alone(name: &str) {
+    let _guard = hang_guard();
+    let child = in_child(name);
+    let stdout = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{}: {stdout}{}", child.status, stderr_of(&child));
+    assert!(stdout.contains("1 passed"), "{stdout}");
+}
+
+/// Runs the ignored test `name` in a process of its own, which must end with status 3.
+#[track_caller]
+fn exits_with_3(name: &str) {
+    let _guard = hang_guard();
+    let child = in_child(name);
+    assert_eq!(child.status.code(), Some(3), "{}: {}", child.status, stderr_of(&child));
+}
+
+/// Does not like to be dropped.
+#[derive(Debug)]
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("broken, on purpose");
+    }
+}
+
+#[test]
+fn smoke() {
+    within(MINUTE, all_is_well);
+}
+
+// -------------------------------------------- a panic on its way out of a greenlet
+
+#[test]
+#[ignore = "run by a_failure_needs_no_standard_error in a process of its own"]
+fn child_fails_with_a_closed_standard_error() {
+    if is_child() {
+        let greenlet = spawn(|| panic!("boom"));
+        greenlet.join();
+        assert!(greenlet.get().unwrap_err().is_panic());
+        all_is_well();
+        let stuck = stuck();
+        let report = swallow(|| stuck.join()).unwrap_err();
+        assert!(report.is::<BlocksForever>());
+        all_is_well();
+    }
+}
+
+/// The default error hook panicked when standard error was a closed pipe, and that panic came out
+/// in the middle of the main greenlet's wait.
+#[test]
+fn a_failure_needs_no_standard_error() {
+    let _guard = hang_guard();
+    let (closed, peer) = UnixStream::pair().unwrap();
+    drop(peer);
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "child_fails_with_a_closed_standard_error", "--ignored", "--nocapture"])
+        .arg("--test-threads=1")
+        .env("GREENLOOM_TEST_CHILD", "1")
+        .stderr(Stdio::from(OwnedFd::from(closed)))
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{}: {stdout}", child.status);
+    assert!(stdout.contains("1 passed"), "{stdout}");
+}
+
+/// Calls a function with each thing a subscriber is told, in one word.
+struct Told(fn(&'static str));
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Told {
+    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        (self.0)("event");
+    }
+
+    fn on_enter(&self, _: &Id, _: Context<'_, S>) {
+        (self.0)("enter");
+    }
+
+    fn on_exit(&self, _: &Id, _: Context<'_, S>) {
+        (self.0)("exit");
+    }
+}
+
+/// Makes it the subscriber of the whole process.
+fn subscribe(told: fn(&'static str)) {
+    tracing::subscriber::set_global_default(Registry::default().with(Told(told))).unwrap();
+}
+
+fn panics_at_events(word: &'static str) {
+    assert!(word != "event", "the subscriber, on purpose");
+}
+
+#[test]
+#[ignore = "run by a_subscriber_may_panic_at_a_failure in a process of its own"]
+fn child_fails_and_the_subscriber_panics() {
+    if is_child() {
+        within(MINUTE, || {
+            subscribe(panics_at_events);
+            let greenlet = spawn(|| panic!("boom"));
+            greenlet.join();
+            assert!(greenlet.get().unwrap_err().is_panic());
+            assert_eq!(reports().len(), 1, "the hook hears of it all the same");
+            all_is_well();
+        });
+    }
+}
+
+/// A panic of the subscriber that was told of a panic came out in somebody else's wait.
+#[test]
+fn a_subscriber_may_panic_at_a_failure() {
+    passes_alone("child_fails_and_the_subscriber_panics");
+}
+
+#[test]
+#[ignore = "run by a_subscriber_may_panic_while_a_thread_ends in a process of its own"]
+fn child_leaks_and_the_subscriber_panics() {
+    if is_child() {
+        subscribe(panics_at_events);
+        let thread = thread::spawn(|| {
+            let stubborn = spawn(|| {
+                loop {
+                    let _refused = swallow(|| sleep(HOUR));
+                }
+            });
+            until_parked(stubborn.id());
+        });
+        thread.join().unwrap();
+    }
+}
+
+/// So did one that was told of a leak, out of a thread-local destructor: the process aborted.
+#[test]
+fn a_subscriber_may_panic_while_a_thread_ends() {
+    passes_alone("child_leaks_and_the_subscriber_panics");
+}
+
+#[test]
+#[ignore = "run by a_hook_may_panic_with_a_fragile_payload in a process of its own"]
+fn child_has_a_hook_with_a_fragile_payload() {
+    if is_child() {
+        within(MINUTE, || {
+            Hub::current().on_error(|_| panic::panic_any(Fragile));
+            let greenlet = spawn(|| panic!("boom"));
+            greenlet.join();
+            assert!(greenlet.get().unwrap_err().is_panic());
+            all_is_well();
+        });
+    }
+}
+
+/// The panic of an error hook was caught, but not that of its payload's destructor.
+#[test]
+fn a_hook_may_panic_with_a_fragile_payload() {
+    passes_alone("child_has_a_hook_with_a_fragile_payload");
+}
+
+#[test]
+#[ignore = "run by a_fragile_value_may_be_left_in_a_switch in a process of its own"]
+fn child_leaves_a_fragile_value_in_a_switch() {
+    if is_child() {
+        within(MINUTE, || {
+            let coroutine = Coroutine::<Option<Fragile>>::new(|_| {
+                sleep(ms(10));
+                None
+            });
+            let again = coroutine.clone();
+            let first = spawn(move || {
+                coroutine.switch(None);
+            });
+            until_parked(first.id());
+            // The coroutine waits for something else, and nobody will ever take the value.
+            let second = spawn(move || {
+                again.switch(Some(Fragile));
+            });
+            until_parked(second.id());
+            first.kill();
+            second.kill();
+            drop((first, second));
+            sleep(ms(30));
+            all_is_well();
+            reports();
+        });
+    }
+}
+
+/// A value that a killed greenlet had sent to a coroutine, in vain, panicked when it was dropped;
+/// that came out in the main greenlet's wait.
+#[test]
+fn a_fragile_value_may_be_left_in_a_switch() {
+    passes_alone("child_leaves_a_fragile_value_in_a_switch");
+}
+
+// ------------------------------------------------------- locals made after the end
+
+greenlet_local! {
+    static KEPT: RefCell<Option<Box<dyn Any>>> = RefCell::new(None);
+    static MARK: Cell<u32> = Cell::new(0);
+}
+
+/// When a greenlet is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linked {
+    BeforeItsEnd,
+    AfterItsEnd,
+}
+
+/// Lets a link, which is called when its greenlet has ended, make a local that does `at_end` when
+/// it is dropped.
+fn keep_in_a_link(linked: Linked, at_end: impl FnOnce() + 'static) {
+    let greenlet = spawn(yield_now);
+    if linked == Linked::AfterItsEnd {
+        greenlet.join();
+    }
+    greenlet.link(|_| KEPT.with(|kept| *kept.borrow_mut() = Some(Box::new(at_drop(at_end)))));
+    greenlet.join();
+    settle();
+}
+
+/// Locals that a link made were dropped in the loop: a destructor that waited ended the main
+/// greenlet with "blocks forever".
+#[test]
+fn a_link_may_leave_a_local_that_waits() {
+    within(MINUTE, || {
+        for linked in [Linked::BeforeItsEnd, Linked::AfterItsEnd] {
+            let log = Log::new();
+            let said = log.clone();
+            keep_in_a_link(linked, move || {
+                said.say(current().is_main());
+                sleep(ms(1));
+                said.say("slept");
+            });
+            sleep(ms(5));
+            until(|| log.len() == 2);
+            log.assert_is(["false", "slept"]);
+            all_is_well();
+        }
+    });
+}
+
+/// One that panicked did so in the main greenlet's wait.
+#[test]
+fn a_link_may_leave_a_local_that_panics() {
+    within(MINUTE, || {
+        for linked in [Linked::BeforeItsEnd, Linked::AfterItsEnd] {
+            keep_in_a_link(linked, || panic!("broken, on purpose"));
+            sleep(ms(5));
+            let reports = reports();
+            assert_eq!(reports.len(), 1, "{reports:?}");
+            assert!(reports[0].text.contains("broken, on purpose"), "{reports:?}");
+            assert_ne!(reports[0].name, "main");
+            all_is_well();
+        }
+    });
+}
+
+/// One that made a local of its own made it for whoever got the greenlet's slot next.
+#[test]
+fn a_local_made_at_the_end_is_not_inherited() {
+    within(MINUTE, || {
+        for linked in [Linked::BeforeItsEnd, Linked::AfterItsEnd] {
+            keep_in_a_link(linked, || MARK.with(|mark| mark.set(99)));
+            let heirs: Vec<_> = (0..8).map(|_| spawn(|| MARK.with(Cell::get))).collect();
+            for heir in heirs {
+                assert_eq!(heir.get().unwrap(), 0);
+            }
+            assert_eq!(MARK.with(Cell::get), 0);
+        }
+    });
+}
+
+// --------------------------------------------------- subscribers in the midst of waits
+
+#[test]
+#[ignore = "run by a_subscriber_may_wait_when_a_span_is_left in a process of its own"]
+fn child_waits_when_a_span_is_left() {
+    if is_child() {
+        within(MINUTE, || {
+            subscribe(|word| {
+                if word == "exit" {
+                    yield_now();
+                }
+            });
+            let greenlet = spawn(|| {
+                let span = info_span!("span");
+                let _entered = span.enter();
+                let sleeper = spawn(|| sleep(ms(20)));
+                sleeper.join_timeout(HOUR)
+            });
+            assert!(greenlet.get().unwrap());
+            all_is_well();
+        });
+    }
+}
+
+/// A wait leaves the spans that are entered. It did so when it had begun: a subscriber that waited
+/// in `exit` took away its ticket, and it never ended.
+#[test]
+fn a_subscriber_may_wait_when_a_span_is_left() {
+    passes_alone("child_waits_when_a_span_is_left");
+}
+
+/// Calls so far of a subscriber that acts once.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+#[ignore = "run by a_subscriber_may_wait_when_a_span_is_entered_again in a process of its own"]
+fn child_waits_when_a_span_is_entered_again() {
+    if is_child() {
+        within(MINUTE, || {
+            subscribe(|word| {
+                // The first is that of the scene itself.
+                if word == "enter" && CALLS.fetch_add(1, Ordering::SeqCst) == 1 {
+                    sleep(ms(1));
+                }
+            });
+            let sleeper = spawn(|| sleep(ms(20)));
+            let span = info_span!("span");
+            let _entered = span.enter();
+            assert_eq!(wait_any_timeout([&sleeper], HOUR), Some(0));
+            assert!(CALLS.load(Ordering::SeqCst) > 2);
+            all_is_well();
+        });
+    }
+}
+
+/// One that waited when they were entered again left its own answer in the place of the wait's: a
+/// wait that had been served said that its time was over.
+#[test]
+fn a_subscriber_may_wait_when_a_span_is_entered_again() {
+    passes_alone("child_waits_when_a_span_is_entered_again");
+}
+
+/// A scene in which the subscriber panics at the `nth` time that it is told `word`, at a wait.
+fn panics_at_a_wait(told: fn(&'static str)) {
+    within(MINUTE, move || {
+        subscribe(told);
+        let woken = Log::new();
+        let said = woken.clone();
+        let bystander = spawn(move || {
+            sleep(ms(1));
+            said.say("woken");
+        });
+        {
+            let span = info_span!("span");
+            let _entered = span.enter();
+            sleep(ms(5));
+        }
+        assert!(CALLS.load(Ordering::SeqCst) > 1);
+        bystander.join();
+        woken.assert_is(["woken"]);
+        all_is_well();
+    });
+}
+
+#[test]
+#[ignore = "run by a_subscriber_may_panic_when_a_span_is_left in a process of its own"]
+fn child_panics_when_a_span_is_left() {
+    if is_child() {
+        panics_at_a_wait(|word| {
+            assert!(
+                word != "exit" || CALLS.fetch_add(1, Ordering::SeqCst) != 0,
+                "the subscriber, on purpose"
+            );
+        });
+    }
+}
+
+/// One that panicked in `exit` unwound a wait that had begun: the main greenlet was taken for
+/// parked while it ran.
+#[test]
+fn a_subscriber_may_panic_when_a_span_is_left() {
+    passes_alone("child_panics_when_a_span_is_left");
+}
+
+#[test]
+#[ignore = "run by a_subscriber_may_panic_when_a_span_is_entered_again in a process of its own"]
+fn child_panics_when_a_span_is_entered_again() {
+    if is_child() {
+        panics_at_a_wait(|word| {
+            assert!(
+                word != "enter" || CALLS.fetch_add(1, Ordering::SeqCst) != 1,
+                "the subscriber, on purpose"
+            );
+        });
+    }
+}
+
+/// One that panicked in `enter` unwound a wait whose answer nobody had read.
+#[test]
+fn a_subscriber_may_panic_when_a_span_is_entered_again() {
+    passes_alone("child_panics_when_a_span_is_entered_again");
+}
+
+// ------------------------------------------------------------- the end of the process
+
+#[test]
+#[ignore = "run by exit_in_the_panic_hook_ends_the_process in a process of its own"]
+fn child_exits_in_the_panic_hook() {
+    if is_child() {
+        panic::set_hook(Box::new(|_| process::exit(3)));
+        let spinner = spawn(|| {
+            loop {
+                yield_now();
+            }
+        });
+        until(|| spinner.is_started());
+        panic!("on purpose");
+    }
+}
+
+/// `exit` in a panic hook, while the main greenlet panicked, took the hub down on the way out, and
+/// greenlets that would not end in such a state kept the process alive.
+#[test]
+fn exit_in_the_panic_hook_ends_the_process() {
+    exits_with_3("child_exits_in_the_panic_hook");
+}
+
+#[test]
+#[ignore = "run by exit_in_a_destructor_ends_the_process in a process of its own"]
+fn child_exits_in_a_destructor() {
+    if is_child() {
+        let spinner = spawn(|| {
+            loop {
+                sleep(ms(0));
+            }
+        });
+        until(|| spinner.is_started());
+        let parked = spawn(|| sleep(HOUR));
+        until_parked(parked.id());
+        let _exits = at_drop(|| process::exit(3));
+        panic!("on purpose");
+    }
+}
+
+/// The same, from a destructor while the main greenlet unwinds.
+#[test]
+fn exit_in_a_destructor_ends_the_process() {
+    exits_with_3("child_exits_in_a_destructor");
+}
+
+// ----------------------------------------------------------------------------- links
+
+/// The last link was unlinked before its turn, the runner it had got was still to come, and the
+/// next link got a second one: `get` found the result borrowed by the one that slept, and panicked.
+#[test]
+fn a_link_after_an_unlink_gets_no_second_runner() {
+    within(MINUTE, || {
+        let greenlet = spawn(|| 1);
+        greenlet.join();
+        let id = greenlet.link(|_| ());
+        assert!(greenlet.unlink(id));
+        let log = Log::new();
+        let said = log.clone();
+        greenlet.link(move |_| {
+            said.say("began");
+            sleep(ms(50));
+            said.say("ended");
+        });
+        sleep(ms(10));
+        assert_eq!(greenlet.get().unwrap(), 1);
+        log.assert_is(["began", "ended"]);
+    });
+}
+
+/// So links ran at the same time, too.
+#[test]
+fn links_never_overlap() {
+    within(MINUTE, || {
+        let greenlet = spawn(|| 1);
+        greenlet.join();
+        let (log, inside) = (Log::new(), Rc::new(Cell::new(0)));
+        for round in 0..4 {
+            let id = greenlet.link(|_| ());
+            assert!(greenlet.unlink(id));
+            for _ in 0..2 {
+                let (log, inside) = (log.clone(), inside.clone());
+                greenlet.link(move |_| {
+                    inside.set(inside.get() + 1);
+                    log.say(inside.get());
+                    sleep(ms(2));
+                    inside.set(inside.get() - 1);
+                });
+            }
+            if round % 2 == 1 {
+                sleep(ms(1));
+            }
+        }
+        until(|| log.len() == 8);
+        assert_eq!(greenlet.get().unwrap(), 1);
+        log.assert_is(["1"; 8]);
+    });
+}
+
+// --------------------------------------------------------------------------- sockets
+
+/// A read that gives less than there was room for was taken to have emptied the socket. It had only
+/// come to the mark that urgent data leaves, and what lay behind it was never announced again.
+#[test]
+fn urgent_data_does_not_stop_a_reader() {
+    within(MINUTE, || {
+        let (ours, mut theirs) = tcp_pair();
+        theirs.set_read_timeout(Some(ms(10_000))).unwrap();
+        let reader = spawn(move || {
+            let (mut all, mut buffer) = (Vec::new(), [0; 100]);
+            while all.len() < 6 {
+                let n = theirs.read(&mut buffer).unwrap();
+                assert_ne!(n, 0);
+                all.extend_from_slice(&buffer[..n]);
+            }
+            all
+        });
+        until_parked(reader.id());
+        let socket = SockRef::from(&ours);
+        socket.send(b"abc").unwrap();
+        socket.send_out_of_band(b"X").unwrap();
+        socket.send(b"def").unwrap();
+        // Nothing more is to come, not even the end.
+        assert_eq!(reader.get().unwrap(), b"abcdef");
+        drop(ours);
+    });
+}
+
+thread_local! {
+    static LAST_WORDS: RefCell<Option<BufWriter<TcpStream>>> = const { RefCell::new(None) };
+}
+
+#[test]
+#[ignore = "run by a_socket_may_be_written_after_the_hub in a process of its own"]
+fn child_writes_after_the_hub() {
+    if is_child() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let thread = thread::spawn(move || {
+            // Thread-locals go last made first, so this one outlives the hub.
+            LAST_WORDS.with(|_| ());
+            let stream = TcpStream::connect(address).unwrap();
+            let mut out = BufWriter::new(stream);
+            out.write_all(b"last words").unwrap();
+            LAST_WORDS.set(Some(out));
+        });
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut heard = String::new();
+        peer.read_to_string(&mut heard).unwrap();
+        thread.join().unwrap();
+        assert_eq!(heard, "last words");
+    }
+}
+
+/// To write to a socket after the hub had ended panicked; in a thread-local's destructor, where
+/// buffered writers do it, that aborts.
+#[test]
+fn a_socket_may_be_written_after_the_hub() {
+    passes_alone("child_writes_after_the_hub");
+}
+
+// ---------------------------------------------------------------------------- timers
+
+/// The hub looked at its timers at each 64th switch, however long those were.
+#[test]
+fn long_turns_do_not_hold_up_timers() {
+    within(MINUTE, || {
+        let (turns, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let (turns, done) = (turns.clone(), done.clone());
+                spawn(move || {
+                    until(|| {
+                        spin(ms(1));
+                        turns.set(turns.get() + 1);
+                        done.get()
+                    });
+                })
+            })
+            .collect();
+        // The hub learns how long a turn takes.
+        until(|| turns.get() >= 200);
+        let late = (0..4).map(|_| {
+            let before: usize = turns.get();
+            sleep(ms(5));
+            turns.get() - before
+        });
+        let late: Vec<_> = late.collect();
+        done.set(true);
+        joinall(&workers);
+        assert!(late.iter().all(|turns| *turns <= 40), "{late:?} turns for sleeps of 5");
+    });
+}
+
+// ---------------------------------------------------------------------------- scopes
+
+/// What a child's destructor spawned into a scope that was killing its children was killed by
+/// nobody: the scope waited for it.
+#[test]
+fn who_comes_into_a_dying_scope_is_killed() {
+    within(MINUTE, || {
+        let (log, living) = (Log::new(), Living::new());
+        let body = swallow(|| {
+            scope(|s| {
+                let (spawned, newcomers) = (log.clone(), living.clone());
+                s.spawn(move || {
+                    let _spawns = at_drop(|| {
+                        spawned.say("spawned");
+                        let token = newcomers.token();
+                        s.spawn(move || {
+                            let _token = token;
+                            sleep(HOUR);
+                        });
+                    });
+                    sleep(HOUR);
+                });
+                until(|| parked_for("sleep") == 1);
+                panic!("on purpose");
+            });
+        });
+        assert_eq!(message(body.unwrap_err().as_ref()), "on purpose");
+        log.assert_is(["spawned"]);
+        assert_eq!(living.count(), 0);
+        all_is_well();
+    });
+}
+
+/// The same, when the one in whose body the scope is was killed.
+#[test]
+fn who_comes_into_a_killed_scope_is_killed() {
+    within(MINUTE, || {
+        let (log, living) = (Log::new(), Living::new());
+        let parent = {
+            let (log, living) = (log.clone(), living.clone());
+            spawn(move || {
+                scope(|s| {
+                    s.spawn(|| {
+                        let _spawns = at_drop(|| {
+                            log.say("spawned");
+                            let token = living.token();
+                            s.spawn(move || {
+                                let _token = token;
+                                sleep(HOUR);
+                            });
+                        });
+                        sleep(HOUR);
+                    });
+                });
+            })
+        };
+        settle();
+        parent.kill();
+        log.assert_is(["spawned"]);
+        assert_eq!(living.count(), 0);
+        assert!(parent.get().unwrap_err().is_killed());
+    });
+}
+
+// ------------------------------------------------------------- the end of a thread
+
+#[test]
+#[ignore = "run by letters_may_be_fragile in a process of its own"]
+fn child_gets_fragile_letters() {
+    if is_child() {
+        let thread = thread::spawn(|| {
+            let remote = Hub::current().remote();
+            for _ in 0..3 {
+                let fragile = Fragile;
+                remote.spawn(move || drop(fragile)).unwrap();
+            }
+        });
+        thread.join().unwrap();
+    }
+}
+
+/// What had been sent from afar and was never begun was dropped in one go: a second destructor that
+/// panicked met the panic of the first, and the process aborted.
+#[test]
+fn letters_may_be_fragile() {
+    passes_alone("child_gets_fragile_letters");
+}
+
+greenlet_local! {
+    static FRAGILE: RefCell<Option<Fragile>> = RefCell::new(None);
+}
+
+#[test]
+#[ignore = "run by leaked_locals_may_be_fragile in a process of its own"]
+fn child_leaks_fragile_locals() {
+    if is_child() {
+        let thread = thread::spawn(|| {
+            for _ in 0..3 {
+                let stubborn = spawn(|| {
+                    FRAGILE.with(|local| *local.borrow_mut() = Some(Fragile));
+                    loop {
+                        let _refused = swallow(|| sleep(HOUR));
+                    }
+                });
+                until_parked(stubborn.id());
+            }
+        });
+        thread.join().unwrap();
+    }
+}
+
+/// So were the locals of greenlets that would not end with their thread.
+#[test]
+fn leaked_locals_may_be_fragile() {
+    passes_alone("child_leaks_fragile_locals");
+}
+
+// --------------------------------------------------- kills that are nobody's failure
+
+/// What the hub of a thread reports, the end of the thread included.
+fn reports_of_a_thread(body: fn()) -> Vec<String> {
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        Hub::current().on_error(move |error| tell.send(error.to_string()).unwrap());
+        body();
+    });
+    thread.join().unwrap();
+    told.try_iter().collect()
+}
+
+/// A link that waited when its thread ended was reported as one that panicked.
+#[test]
+fn a_link_that_ends_with_its_thread_is_no_failure() {
+    within(MINUTE, || {
+        let reports = reports_of_a_thread(|| {
+            for linked in [Linked::BeforeItsEnd, Linked::AfterItsEnd] {
+                let greenlet = spawn(|| ());
+                if linked == Linked::AfterItsEnd {
+                    greenlet.join();
+                }
+                greenlet.link(|_| sleep(HOUR));
+                greenlet.join();
+            }
+            until(|| parked_for("sleep") == 2);
+        });
+        assert_eq!(reports, Vec::<String>::new());
+    });
+}
+
+/// A kill that came too late for the body was raised in the destructor of its result, and reported
+/// as a panic there.
+#[test]
+fn a_kill_in_the_destructor_of_a_result_is_no_failure() {
+    within(MINUTE, || {
+        let dropped = Log::new();
+        let said = dropped.clone();
+        drop(spawn(move || {
+            current().kill_nowait();
+            at_drop(move || {
+                said.say("dropped");
+                sleep(ms(1));
+            })
+        }));
+        until(|| dropped.has("dropped"));
+        sleep(ms(5));
+        assert_eq!(reports(), []);
+    });
+}
+
+// ----------------------------------------------------------------------------- memory
+
+/// Kibibytes of memory this process really has.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+#[ignore = "run by who_is_killed_at_once_leaves_nothing in a process of its own"]
+fn child_spawns_and_kills() {
+    if is_child() {
+        within(MINUTE, || {
+            let spawn_and_kill = |times| {
+                for _ in 0..times {
+                    spawn(|| ()).kill();
+                    spawn_later(HOUR, || ()).kill();
+                }
+            };
+            spawn_and_kill(1_000);
+            let before = resident();
+            spawn_and_kill(1_000_000);
+            let grown = resident().saturating_sub(before);
+            assert!(grown < 4 * 1024, "{grown} KiB more");
+            all_is_well();
+        });
+    }
+}
+
+/// A run queue kept the names of those who were killed before their turn, until somebody waited.
+#[test]
+#[cfg(target_os = "linux")] // which has /proc
+fn who_is_killed_at_once_leaves_nothing() {
+    passes_alone("child_spawns_and_kills");
+}

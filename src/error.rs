@@ -6,6 +6,8 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 
 /// Why a greenlet has no value.
 ///
@@ -195,6 +197,18 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
         blocks.to_string()
     } else {
         "a payload that is not a string".to_owned()
+    }
+}
+
+/// Runs `f`, whose panics nobody is left to be told of. True: there was none.
+pub(crate) fn caught(f: impl FnOnce()) -> bool {
+    match panic::catch_unwind(AssertUnwindSafe(f)) {
+        Ok(()) => true,
+        Err(payload) => {
+            #[expect(clippy::mem_forget, reason = "a payload may panic when it is dropped, too")]
+            mem::forget(payload);
+            false
+        }
     }
 }
 

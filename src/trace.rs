@@ -11,6 +11,8 @@ use std::fmt;
 
 use tracing::{Dispatch, Id, dispatcher};
 
+use crate::error::caught;
+
 /// A greenlet (or something it was told to run) failed and nobody is bound to look.
 pub(crate) fn greenlet_failed(error: &dyn fmt::Display) {
     tracing::error!(target: "greenloom", "{error}");
@@ -39,27 +41,34 @@ pub(crate) fn is_listened_to() -> bool {
     dispatcher::has_been_set()
 }
 
-/// Takes the current greenlet's spans off the thread. Allocates only if one is entered.
+/// Takes the current greenlet's spans off the thread. Allocates only if one is entered. A subscriber
+/// that panics when it is told misses that one span, and no other.
 pub(crate) fn leave_spans() -> Option<Spans> {
-    dispatcher::get_default(|dispatch| {
-        let mut entered = Vec::new();
-        while let Some(id) = dispatch.current_span().id().cloned() {
-            dispatch.exit(&id);
-            // A subscriber that answers with the same span whatever is left must not hold us here.
-            if entered.len() >= 256 {
-                break;
-            }
-            entered.push(id);
-        }
-        if entered.is_empty() { None } else { Some(Spans { dispatch: dispatch.clone(), entered }) }
-    })
+    let mut dispatch = None;
+    caught(|| {
+        dispatch = dispatcher::get_default(|dispatch| current(dispatch).map(|_| dispatch.clone()))
+    });
+    let dispatch = dispatch?;
+    let mut entered = Vec::new();
+    // A subscriber that answers with the same span whatever is left must not hold us here.
+    while let Some(id) = current(&dispatch).filter(|_| entered.len() < 256) {
+        caught(|| dispatch.exit(&id));
+        entered.push(id);
+    }
+    Some(Spans { dispatch, entered })
+}
+
+fn current(dispatch: &Dispatch) -> Option<Id> {
+    let mut id = None;
+    caught(|| id = dispatch.current_span().id().cloned());
+    id
 }
 
 impl Spans {
     /// Enters them again, outermost first.
     pub(crate) fn enter_again(self) {
         for id in self.entered.iter().rev() {
-            self.dispatch.enter(id);
+            caught(|| self.dispatch.enter(id));
         }
     }
 }

@@ -14,7 +14,8 @@ use std::path::Path;
 /// The rooms, floor by floor. A file may name rooms of lower floors and its own, never one beside
 /// it or above.
 const FLOORS: &[&[&str]] = &[
-    &["error", "trace", "sys"],
+    &["error"],
+    &["trace", "sys"],
     &["coro"],
     &["hub"],
     &["wait", "timeout", "interrupt"],

@@ -26,7 +26,7 @@ use super::scheduler::{Birth, Pause, Scheduler, Start};
 use super::tasks::Killed;
 use super::ticket::{GreenletId, TaskId};
 use crate::coro::{self, Coro, Resumed, StackSize};
-use crate::error::{Cause, GreenletError, JoinError, panic_message};
+use crate::error::{Cause, GreenletError, JoinError, caught, panic_message};
 use crate::sys;
 use crate::trace;
 
@@ -275,18 +275,6 @@ fn report(error: GreenletError) {
     let told = hook.is_some_and(|hook| caught(|| hook(&error)));
     if !told {
         print(&error);
-    }
-}
-
-/// Runs `f`, whose panics nobody is left to be told of. True: there was none.
-pub(super) fn caught(f: impl FnOnce()) -> bool {
-    match panic::catch_unwind(AssertUnwindSafe(f)) {
-        Ok(()) => true,
-        Err(payload) => {
-            #[expect(clippy::mem_forget, reason = "a payload may panic when it is dropped, too")]
-            mem::forget(payload);
-            false
-        }
     }
 }
 

@@ -29,7 +29,7 @@ use super::task::{Kill, LocalKey};
 use super::tasks::{Killed, Refusal};
 use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
 use super::timers::TimerKey;
-use crate::error::{BlocksForever, Cause, Interruption, TimeoutId, Unwinding};
+use crate::error::{BlocksForever, Cause, Interruption, TimeoutId, Unwinding, caught};
 use crate::trace;
 
 /// Waits until somebody uses the ticket that `arm` files, or until `deadline`.
@@ -190,11 +190,10 @@ fn without_spans<T>(f: impl FnOnce() -> T) -> T {
     if !trace::is_listened_to() {
         return f();
     }
-    let mut spans = None;
-    current::caught(|| spans = trace::leave_spans());
+    let spans = trace::leave_spans();
     let result = f();
     if let Some(spans) = spans {
-        current::caught(|| spans.enter_again());
+        spans.enter_again();
     }
     result
 }
@@ -245,7 +244,7 @@ pub(crate) fn raise(interruption: Interruption) -> Unwinding {
         Interruption::Stuck => {
             let report =
                 with(|hub| hub.stuck.take()).unwrap_or_else(|| BlocksForever::new(String::new()));
-            current::caught(|| trace::blocks_forever(&report));
+            caught(|| trace::blocks_forever(&report));
             current::print(&report);
             panic::panic_any(report)
         }

@@ -844,3 +844,38 @@ fn child_spawns_and_kills() {
 fn who_is_killed_at_once_leaves_nothing() {
     passes_alone("child_spawns_and_kills");
 }
+
+/// What a user looks for in a dump is a line of his own; it once was one of ours.
+#[test]
+fn spawn_sites_are_the_users() {
+    within(MINUTE, || {
+        let linked = spawn(|| ());
+        linked.join();
+        linked.link(|_| sleep(ms(1)));
+        let switcher = spawn(|| {
+            let coroutine = Coroutine::<u32>::new(|n| {
+                sleep(ms(1));
+                n
+            });
+            coroutine.switch(1)
+        });
+        greenloom::idle();
+        let sites: Vec<_> =
+            greenloom::dump().greenlets().iter().map(|entry| entry.spawned_at.clone()).collect();
+        assert_eq!(sites.len(), 4, "main, the links, the switcher, the coroutine: {sites:?}");
+        assert_eq!(sites[0], "the start of its thread");
+        assert!(sites[1..].iter().all(|site| site.starts_with(file!())), "{sites:?}");
+        switcher.get().unwrap();
+    });
+}
+
+/// Sockets and handles can be used in `catch_unwind`, as std's can.
+#[test]
+fn handles_are_unwind_safe() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn both<T: UnwindSafe + RefUnwindSafe>() {}
+    both::<greenloom::net::TcpStream>();
+    both::<greenloom::net::TcpListener>();
+    both::<greenloom::Greenlet<()>>();
+    both::<Coroutine<u32>>();
+}

@@ -552,3 +552,30 @@ fn a_panic_in_main_unwinds_the_others_and_fails() {
     assert!(position("in main, on purpose") < position("main unwound"));
     assert!(position("main unwound") < position("parked unwound"));
 }
+
+/// X1: what gevent says at run time, the compiler says. Were one of these `Send`, two impls would
+/// fit and this would not compile.
+#[test]
+fn everything_but_a_remote_is_local_to_its_thread() {
+    trait NotIfSend<Which> {
+        fn is_local() {}
+    }
+    impl<T: ?Sized> NotIfSend<()> for T {}
+    impl<T: ?Sized + Send> NotIfSend<u8> for T {}
+
+    <greenloom::Greenlet<()> as NotIfSend<_>>::is_local();
+    <greenloom::ScopedGreenlet<'_, ()> as NotIfSend<_>>::is_local();
+    <greenloom::Scope<'_, '_> as NotIfSend<_>>::is_local();
+    <greenloom::Current as NotIfSend<_>>::is_local();
+    <greenloom::Timeout as NotIfSend<_>>::is_local();
+    <greenloom::Interrupt as NotIfSend<_>>::is_local();
+    <greenloom::Iwait<greenloom::Greenlet<()>> as NotIfSend<_>>::is_local();
+    <greenloom::Hub as NotIfSend<_>>::is_local();
+    <greenloom::raw::Coroutine<()> as NotIfSend<_>>::is_local();
+    <greenloom::net::TcpStream as NotIfSend<_>>::is_local();
+    <greenloom::net::TcpListener as NotIfSend<_>>::is_local();
+    <greenloom::net::Incoming<'_> as NotIfSend<_>>::is_local();
+
+    fn travels<T: Send + Sync + Clone>() {}
+    travels::<greenloom::Remote>();
+}

@@ -89,7 +89,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// No name, and the default stack of 240 KiB.
+    /// No name, and the default stack of 240 KiB, less a little.
     pub fn new() -> Builder {
         Builder::default()
     }

@@ -1,7 +1,7 @@
 //! Tasks by slot.
 //!
 //! What a slab is, except that a task's fields are written and cleared where they lie: copying a
-//! whole task in and out was a tenth of what a spawn costs.
+//! whole task in and out shows in what a spawn costs.
 
 use std::panic::Location;
 

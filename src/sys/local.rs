@@ -8,7 +8,7 @@ use std::thread::LocalKey;
 /// are there as long as their thread runs, during the destructors of others included.
 ///
 /// (`LocalKey::with` itself is a call through a pointer as soon as `f` is too large to be inlined
-/// into it, and that is a third of a switch.)
+/// into it, which at a few nanoseconds each would be a good part of a switch.)
 #[inline(always)]
 pub(crate) fn with<T, R>(key: &'static LocalKey<T>, f: impl FnOnce(&T) -> R) -> R {
     const { assert!(!mem::needs_drop::<T>(), "a destructor would end it before its thread") };

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
 
 /// Why a greenlet has no value.
 ///
@@ -121,6 +122,211 @@ impl fmt::Display for BlocksForever {
 }
 
 impl std::error::Error for BlocksForever {}
+
+/// A permit was given back that nobody has taken: all of them are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyReleases;
+
+impl fmt::Display for TooManyReleases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("released more often than acquired")
+    }
+}
+
+impl std::error::Error for TooManyReleases {}
+
+/// One of those whom a [`Barrier`](crate::sync::Barrier) waits for does not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenBarrier;
+
+impl fmt::Display for BrokenBarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the barrier is broken")
+    }
+}
+
+impl std::error::Error for BrokenBarrier {}
+
+/// An item could not be put into a queue. It is inside.
+#[derive(PartialEq, Eq)]
+pub enum PutError<T> {
+    /// There was no room, and the call must not wait for any.
+    Full(T),
+    /// The time given was over before there was room.
+    Elapsed(T),
+    /// The queue has been shut down, or the other end of the pipe dropped.
+    ShutDown(T),
+}
+
+impl<T> PutError<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutError::Full(item) | PutError::Elapsed(item) | PutError::ShutDown(item) => item,
+        }
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Full(_) => "Full(..)",
+            PutError::Elapsed(_) => "Elapsed(..)",
+            PutError::ShutDown(_) => "ShutDown(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Full(_) => "the queue is full",
+            PutError::Elapsed(_) => "timed out waiting for room in the queue",
+            PutError::ShutDown(_) => "the queue has been shut down",
+        })
+    }
+}
+
+impl<T> std::error::Error for PutError<T> {}
+
+/// There is no item to be had from a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetError {
+    /// There was none, and the call must not wait for any.
+    Empty,
+    /// The time given was over before there was one.
+    Elapsed,
+    /// The queue has been shut down, or the other end of the pipe dropped, and is empty.
+    ShutDown,
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GetError::Empty => "the queue is empty",
+            GetError::Elapsed => "timed out waiting for an item of the queue",
+            GetError::ShutDown => "the queue has been shut down",
+        })
+    }
+}
+
+impl std::error::Error for GetError {}
+
+/// More items were said to be done than were put into the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyDone;
+
+impl fmt::Display for TooManyDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more items were done than were put into the queue")
+    }
+}
+
+impl std::error::Error for TooManyDone {}
+
+/// A pool has not spawned what it was asked to. The closure is inside.
+pub enum SpawnError<F> {
+    /// There was no slot, and the call must not wait for one.
+    Full(F),
+    /// The time given was over before there was a slot.
+    Elapsed(F),
+    /// The pool has been closed.
+    Closed(F),
+}
+
+impl<F> SpawnError<F> {
+    /// The closure.
+    pub fn into_inner(self) -> F {
+        match self {
+            SpawnError::Full(f) | SpawnError::Elapsed(f) | SpawnError::Closed(f) => f,
+        }
+    }
+}
+
+impl<F> fmt::Debug for SpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SpawnError::Full(_) => "Full(..)",
+            SpawnError::Elapsed(_) => "Elapsed(..)",
+            SpawnError::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl<F> fmt::Display for SpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SpawnError::Full(_) => "the pool is full",
+            SpawnError::Elapsed(_) => "timed out waiting for a slot of the pool",
+            SpawnError::Closed(_) => "the pool has been closed",
+        })
+    }
+}
+
+impl<F> std::error::Error for SpawnError<F> {}
+
+/// Why a [`Future`](crate::concurrent::Future) has no value. It can be cloned: a future can be read
+/// many times.
+#[derive(Clone)]
+pub enum FutureError {
+    /// It was cancelled before its job began.
+    Cancelled,
+    /// Its job was killed.
+    Killed,
+    /// Its job panicked with this payload.
+    Panicked(Rc<dyn Any + Send>),
+}
+
+impl FutureError {
+    /// Was it cancelled?
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, FutureError::Cancelled)
+    }
+
+    /// Was its job killed?
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        matches!(self, FutureError::Killed)
+    }
+
+    /// Did its job panic?
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self, FutureError::Panicked(_))
+    }
+
+    /// What the panic said; else the same as `Display`.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            FutureError::Cancelled => "cancelled".to_owned(),
+            FutureError::Killed => "killed".to_owned(),
+            FutureError::Panicked(payload) => panic_message(payload.as_ref()),
+        }
+    }
+}
+
+impl fmt::Debug for FutureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FutureError::Cancelled => f.write_str("Cancelled"),
+            FutureError::Killed => f.write_str("Killed"),
+            FutureError::Panicked(_) => f.debug_tuple("Panicked").field(&self.message()).finish(),
+        }
+    }
+}
+
+impl fmt::Display for FutureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FutureError::Cancelled | FutureError::Killed => f.write_str(&self.message()),
+            FutureError::Panicked(_) => write!(f, "panicked: {}", self.message()),
+        }
+    }
+}
+
+impl std::error::Error for FutureError {}
 
 /// The hub of that [`Remote`](crate::Remote) has ended with its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

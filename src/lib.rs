@@ -113,25 +113,31 @@ mod coro;
 mod hub;
 
 mod interrupt;
+mod links;
 mod timeout;
 mod wait;
 
 mod greenlet;
 mod io;
 mod local;
+pub mod queue;
 pub mod raw;
+pub mod sync;
 
 pub mod net;
+pub mod pool;
 
+pub mod concurrent;
 mod observe;
 
 pub use error::{BlocksForever, Elapsed, GreenletError, HubClosed, JoinError};
 pub use greenlet::{
-    Builder, Current, Greenlet, LinkId, Outcome, Scope, ScopedGreenlet, current, killall, scope,
-    spawn, spawn_later,
+    Builder, Current, Greenlet, Outcome, Scope, ScopedGreenlet, current, killall, scope, spawn,
+    spawn_later,
 };
 pub use hub::{GreenletId, Hub, Remote};
 pub use interrupt::{Interrupt, catch_interrupt, shield};
+pub use links::LinkId;
 pub use local::GreenletLocal;
 pub use observe::{Dump, DumpEntry, dump};
 pub use timeout::{Timeout, idle, sleep, with_timeout, yield_now};

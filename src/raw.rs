@@ -255,7 +255,7 @@ fn deliver<V: 'static>(
         if is_started {
             target.mail.borrow_mut().push_back(message);
             if let Some(ticket) = target.pending.take() {
-                hub::unpark_next(ticket);
+                hub::unpark_next(ticket, 0);
             }
             return None;
         }

@@ -23,6 +23,12 @@ pub(crate) fn blocks_forever(report: &dyn fmt::Display) {
     tracing::error!(target: "greenloom", "{report}");
 }
 
+/// A permit is dropped that somebody has released already.
+#[cold]
+pub(crate) fn permit_refused(semaphore: &dyn fmt::Display) {
+    tracing::error!(target: "greenloom", made_at = %semaphore, "permit dropped after too many releases");
+}
+
 /// A thread ends although greenlets of it refuse to.
 pub(crate) fn leaked(greenlets: usize) {
     tracing::error!(target: "greenloom", greenlets, "leaked: they would not end with their thread");

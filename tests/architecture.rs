@@ -18,16 +18,16 @@ const FLOORS: &[&[&str]] = &[
     &["trace", "sys"],
     &["coro"],
     &["hub"],
-    &["wait", "timeout", "interrupt"],
-    &["greenlet", "raw", "local", "io"],
-    &["net"],
-    &["observe"],
+    &["wait", "timeout", "interrupt", "links"],
+    &["greenlet", "sync", "queue", "raw", "local", "io"],
+    &["net", "pool"],
+    &["observe", "concurrent"],
 ];
 
 /// The same inside the hub. Its door, `hub/mod.rs`, opens on all of them.
 const HUB: &[&[&str]] = &[
     &["ticket", "dice"],
-    &["line", "run_queue", "timers", "inbox"],
+    &["line", "run_queue", "timers", "holds", "inbox"],
     &["poller", "task"],
     &["table"],
     &["tasks"],

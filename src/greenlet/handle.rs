@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::JoinError;
 use crate::hub::{self, GreenletId, REFUSED, Reason, TaskId, Wake};
+use crate::links::LinkId;
 use crate::wait::sealed::HasLine;
 use crate::wait::{WaitList, Waitable};
 
-use super::link::{LinkId, Outcome};
+use super::outcome::Outcome;
 use super::record::{Record, Stage};
 
 /// A handle to a greenlet, from [`spawn`](crate::spawn).
@@ -104,7 +105,12 @@ impl<T: 'static> Greenlet<T> {
         self.kill_until(Some(hub::after(d)))
     }
 
-    pub(super) fn task(&self) -> TaskId {
+    /// What it returned, if it has ended and no link needs that any more. Once.
+    pub(crate) fn take_result(&self) -> Option<Result<T, JoinError>> {
+        self.record.take_result()
+    }
+
+    pub(crate) fn task(&self) -> TaskId {
         self.record.task()
     }
 

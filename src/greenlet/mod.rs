@@ -6,15 +6,16 @@
 
 mod current;
 mod handle;
-mod link;
 mod many;
+mod outcome;
 mod record;
 mod scope;
 mod spawn;
 
 pub use current::{Current, current};
 pub use handle::Greenlet;
-pub use link::{LinkId, Outcome};
 pub use many::killall;
+pub use outcome::Outcome;
 pub use scope::{Scope, ScopedGreenlet, scope};
+pub(crate) use spawn::spawn_member;
 pub use spawn::{Builder, spawn, spawn_later};

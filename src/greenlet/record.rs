@@ -12,16 +12,15 @@
 //! they borrow, is handed over by `get` only when they are through.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
-use std::panic::Location;
 use std::rc::Rc;
 
 use crate::error::JoinError;
-use crate::hub::{self, Birth, GreenletId, TaskId};
+use crate::hub::{self, GreenletId, TaskId};
+use crate::links::{self, LinkId, Links};
 use crate::wait::WaitList;
 
-use super::link::{LinkId, Outcome};
+use super::outcome::Outcome;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -48,7 +47,7 @@ pub(super) struct Record<T> {
 /// What most greenlets never have.
 struct Rare<T> {
     name: Option<Rc<str>>,
-    links: Links<T>,
+    links: Links<Link<T>>,
 }
 
 impl<T> Default for Rare<T> {
@@ -58,21 +57,6 @@ impl<T> Default for Rare<T> {
 }
 
 type Link<T> = Box<dyn FnOnce(Outcome<'_, T>)>;
-
-struct Links<T> {
-    waiting: VecDeque<(LinkId, Link<T>)>,
-    /// Somebody calls them, or is about to: he who calls them borrows the result, and there is one
-    /// of him at a time.
-    has_runner: bool,
-    /// Who added the last one: where those that come late are spawned from.
-    site: Option<&'static Location<'static>>,
-}
-
-impl<T> Default for Links<T> {
-    fn default() -> Links<T> {
-        Links { waiting: VecDeque::new(), has_runner: false, site: None }
-    }
-}
 
 impl<T> Record<T> {
     #[inline]
@@ -123,7 +107,7 @@ impl<T> Record<T> {
     /// Do links still need the result, or are they about to?
     fn is_linked(&self) -> bool {
         let rare = self.rare.borrow();
-        rare.as_ref().is_some_and(|rare| rare.links.has_runner || !rare.links.waiting.is_empty())
+        rare.as_ref().is_some_and(|rare| !rare.links.are_through())
     }
 
     /// The result, if it is there and no link needs it any more. Taken once, by the one handle.
@@ -139,17 +123,13 @@ impl<T> Record<T> {
 
     /// The next link, to be called by the one runner there is.
     fn next_link(&self) -> Option<Link<T>> {
-        let mut rare = self.rare.borrow_mut();
-        let links = &mut rare.as_mut()?.links;
-        let next = links.waiting.pop_front();
-        links.has_runner = next.is_some();
-        next.map(|(_, link)| link)
+        self.rare.borrow_mut().as_mut()?.links.next()
     }
 
     /// The caller will call the links.
     fn claim_links(&self) {
         if let Some(rare) = self.rare.borrow_mut().as_mut() {
-            rare.links.has_runner = true;
+            rare.links.claim();
         }
     }
 
@@ -174,10 +154,7 @@ impl<T: 'static> Record<T> {
         let (id, late) = {
             let mut rare = self.rare.borrow_mut();
             let links = &mut rare.get_or_insert_default().links;
-            let id = LinkId::next();
-            links.waiting.push_back((id, link));
-            links.site = Some(Location::caller());
-            (id, self.is_finished() && !links.has_runner)
+            (links.add(link), self.is_finished() && links.has_no_runner())
         };
         if late {
             self.run_links_elsewhere();
@@ -188,10 +165,7 @@ impl<T: 'static> Record<T> {
     pub(super) fn unlink(&self, id: LinkId) -> bool {
         let removed = {
             let mut rare = self.rare.borrow_mut();
-            let Some(rare) = rare.as_mut() else { return false };
-            let links = &mut rare.links;
-            let at = links.waiting.iter().position(|(waiting, _)| *waiting == id);
-            at.and_then(|at| links.waiting.remove(at))
+            rare.as_mut().and_then(|rare| rare.links.remove(id))
         };
         let found = removed.is_some();
         drop(removed); // outside of the borrow: it may own a handle to this very greenlet
@@ -207,19 +181,14 @@ impl<T: 'static> Record<T> {
             return; // and with it everybody who could have called them
         }
         self.claim_links();
-        let name: Rc<str> = format!("links of {}", self.name()).into();
-        let mut birth = Birth::here(Some(name));
-        let site = self.rare.borrow().as_ref().and_then(|rare| rare.links.site);
-        birth.site = site.unwrap_or(birth.site);
-        let record = Rc::clone(self);
-        let run = move || {
-            record.run_links();
-            hub::quietly("panicked in the destructor of its result", || drop(record));
-        };
-        if hub::spawn(birth, run).is_err() {
-            // No stack is to be had. Late is better than never, and than lost.
-            self.run_links();
-        }
+        let site = self.rare.borrow().as_ref().and_then(|rare| rare.links.site());
+        links::run_elsewhere(&self.name(), site, || {
+            let record = Rc::clone(self);
+            move || {
+                record.run_links();
+                hub::quietly("panicked in the destructor of its result", || drop(record));
+            }
+        });
     }
 }
 
@@ -233,17 +202,20 @@ impl<T> fmt::Debug for Record<T> {
 }
 
 /// What a greenlet runs, together with the record of it. Dropped unrun, it records a kill.
-pub(super) struct Body<F, T: 'static> {
+pub(super) struct Body<F, T: 'static, M> {
     f: Option<F>,
+    /// Whatever is to end with the greenlet: a place in a pool, say. It is dropped when nothing of
+    /// the greenlet's own runs any more, and before anybody hears of its end.
+    membership: Option<M>,
     record: Rc<Record<T>>,
 }
 
-impl<F, T> Body<F, T>
+impl<F, T, M> Body<F, T, M>
 where
     F: FnOnce() -> T,
 {
-    pub(super) fn new(f: F, record: Rc<Record<T>>) -> Body<F, T> {
-        Body { f: Some(f), record }
+    pub(super) fn new(f: F, membership: M, record: Rc<Record<T>>) -> Body<F, T, M> {
+        Body { f: Some(f), membership: Some(membership), record }
     }
 
     /// Never panics: there is nobody below to catch it.
@@ -251,6 +223,7 @@ where
         let Some(f) = self.f.take() else { return };
         self.record.stage.set(Stage::Running);
         let result = hub::run_body(f);
+        drop(self.membership.take());
         let stage = match &result {
             Ok(_) => Stage::Returned,
             Err(JoinError::Killed) => Stage::Killed,
@@ -272,11 +245,12 @@ where
     }
 }
 
-impl<F, T> Drop for Body<F, T> {
+impl<F, T, M> Drop for Body<F, T, M> {
     fn drop(&mut self) {
         let Some(f) = self.f.take() else { return };
         // What it captured goes first: who hears of the end may rely on that.
         hub::quietly("panicked in a destructor", || drop(f));
+        drop(self.membership.take());
         self.record.finish(Stage::Unrun, Err(JoinError::Killed));
         if self.record.is_linked() {
             self.record.run_links_elsewhere();

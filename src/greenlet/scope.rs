@@ -177,13 +177,29 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + 'scope,
         T: 'scope,
     {
+        self.spawn_member(Birth::here(None), f, ())
+    }
+
+    /// As [`spawn_member`](super::spawn::spawn_member), in a scope.
+    #[track_caller]
+    pub(crate) fn spawn_member<F, T, M>(
+        &'scope self,
+        birth: Birth,
+        f: F,
+        membership: M,
+    ) -> ScopedGreenlet<'scope, T>
+    where
+        F: FnOnce() -> T + 'scope,
+        T: 'scope,
+        M: 'static,
+    {
         let value = Rc::new(Cell::new(None));
         let returned = Rc::clone(&value);
         let lent = self.lend(move || returned.set(Some(f())));
-        let membership = Membership::new(&self.members);
-        let place = membership.place;
-        let job = Job { lent: Some(lent), membership };
-        let greenlet = expect(spawn_with(Birth::here(None), move || job.run()));
+        let ours = Membership::new(&self.members);
+        let place = ours.place;
+        let job = Job { lent: Some(lent), membership: ours };
+        let greenlet = expect(spawn_with(birth, move || job.run(), membership));
         self.members.alive.borrow_mut()[place] = Some(greenlet.task());
         if self.members.is_dying.get() {
             greenlet.kill_nowait();
@@ -239,6 +255,10 @@ impl<T> ScopedGreenlet<'_, T> {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.greenlet.is_finished()
+    }
+
+    pub(crate) fn task(&self) -> TaskId {
+        self.greenlet.task()
     }
 }
 

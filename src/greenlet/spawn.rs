@@ -31,7 +31,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    expect(spawn_with(Birth::here(None), f))
+    expect(spawn_with(Birth::here(None), f, ()))
 }
 
 /// As [`spawn`], but it begins once `after` has passed. It may be killed before.
@@ -45,7 +45,19 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    expect(spawn_with(Birth { start: Start::At(hub::after(after)), ..Birth::here(None) }, f))
+    expect(spawn_with(Birth { start: Start::At(hub::after(after)), ..Birth::here(None) }, f, ()))
+}
+
+/// As [`spawn`]; `membership` is dropped when nothing of the greenlet's own runs any more, and
+/// before anybody hears of its end. Its destructor must not panic.
+#[track_caller]
+pub(crate) fn spawn_member<F, T, M>(birth: Birth, f: F, membership: M) -> Greenlet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+    M: 'static,
+{
+    expect(spawn_with(birth, f, membership))
 }
 
 #[track_caller]
@@ -57,13 +69,14 @@ pub(super) fn expect<T>(spawned: io::Result<Greenlet<T>>) -> Greenlet<T> {
 }
 
 #[inline]
-pub(super) fn spawn_with<F, T>(birth: Birth, f: F) -> io::Result<Greenlet<T>>
+pub(super) fn spawn_with<F, T, M>(birth: Birth, f: F, membership: M) -> io::Result<Greenlet<T>>
 where
     F: FnOnce() -> T + 'static,
     T: 'static,
+    M: 'static,
 {
     let record = Rc::new(Record::new(birth.name.clone()));
-    let body = Body::new(f, Rc::clone(&record));
+    let body = Body::new(f, membership, Rc::clone(&record));
     let (task, id) = hub::spawn(birth, move || body.run())?;
     record.born(task, id);
     Ok(Greenlet { record })
@@ -126,6 +139,6 @@ impl Builder {
         T: 'static,
     {
         let size = self.stack_size.map_or(Ok(StackSize::DEFAULT), StackSize::for_bytes)?;
-        spawn_with(Birth { size, ..Birth::here(self.name) }, f)
+        spawn_with(Birth { size, ..Birth::here(self.name) }, f, ())
     }
 }

@@ -4,7 +4,7 @@
 //! which is a number and works once. This room does not know what a result, a socket's data or a
 //! lock is, and stores no closure and no waker of anybody's.
 //!
-//! Within the room, each file may know those before it: ticket; then line, run_queue, timers,
+//! Within the room, each file may know those before it: ticket and holds; then line, run_queue, timers,
 //! poller, inbox and task; then tasks, scheduler, current, park, and snapshot. **Law:** the scheduler is
 //! borrowed in a leaf and a value is returned; no borrow lives across a switch, and no code of the
 //! user's (a body, a destructor, a hook, a subscriber) runs under one.
@@ -13,6 +13,7 @@ mod ticket;
 
 #[cfg(hard_switch)]
 mod dice;
+mod holds;
 mod inbox;
 mod line;
 mod poller;
@@ -39,17 +40,19 @@ pub use ticket::GreenletId;
 pub(crate) use current::{
     drop_locals, has_ended, quietly, report_current, report_panic, run_body, spawn,
 };
+pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{
-    after, cancel_timeout, catching, current, existing_poller, hold_kill, idle, kill, kill_next,
-    leave_source, local, name_of, outlive, park, park_hard, poller, raise, raise_cause,
-    release_kill, set_local, shield, sleep_until, spend, start_timeout, timeout_is_pending, unpark,
-    unpark_next, watch_refusal, yield_now, yield_to_next,
+    after, cancel_timeout, catching, change_holder, current, current_task, existing_poller,
+    forget_hold, has_not_begun, has_refused, hold_kill, idle, kill, kill_next, leave_source, local,
+    name_of, note_hold, outlive, park, park_hard, poller, raise, raise_cause, release_kill,
+    set_local, shield, sleep_until, spend, start, start_timeout, timeout_is_pending, unpark,
+    unpark_next, waits, watch_refusal, yield_now, yield_to_next,
 };
 pub(crate) use poller::{SHORT_READS_TELL, Side, SourceId};
 pub(crate) use scheduler::{Birth, Start};
 pub(crate) use snapshot::dump;
 pub(crate) use task::LocalKey;
 pub(crate) use tasks::REFUSED;
-pub(crate) use ticket::{Reason, TaskId, Ticket, Wake};
+pub(crate) use ticket::{HoldId, Reason, TaskId, Ticket, Wake};
 pub(crate) use timers::TimerKey;

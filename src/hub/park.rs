@@ -17,17 +17,18 @@
 //! `park` never unwinds; it returns an [`Interruption`], so that its caller can leave its line
 //! first. What that looks like to the user is decided in one place, [`raise`].
 
-use std::panic;
+use std::panic::{self, Location};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::current::{self, report_current, with, with_existing};
+use super::holds::Holder;
 use super::line::LineKey;
 use super::poller::{Side, SourceId};
 use super::scheduler::{AlarmKind, Scheduler};
-use super::task::{Kill, LocalKey};
+use super::task::{Kill, LocalKey, State, Task};
 use super::tasks::{Killed, Refusal};
-use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
+use super::ticket::{GreenletId, HoldId, Reason, TaskId, Ticket, Wake};
 use super::timers::TimerKey;
 use crate::error::{BlocksForever, Cause, Interruption, TimeoutId, Unwinding, caught};
 use crate::trace;
@@ -275,8 +276,18 @@ pub(crate) fn unpark(ticket: Ticket, number: u32) -> bool {
 }
 
 /// As [`unpark`]; the task runs before everybody who is ready.
-pub(crate) fn unpark_next(ticket: Ticket) -> bool {
-    with_existing(|hub| hub.tasks.wake_next(ticket)).unwrap_or(false)
+pub(crate) fn unpark_next(ticket: Ticket, number: u32) -> bool {
+    with_existing(|hub| hub.tasks.wake_next(ticket, number)).unwrap_or(false)
+}
+
+/// Is that wait still going on?
+pub(crate) fn waits(ticket: Ticket) -> bool {
+    with_existing(|hub| hub.tasks.waits(ticket)).unwrap_or(false)
+}
+
+/// Lets a task begin that was made to be [told](super::Start::Told). False: it was killed before.
+pub(crate) fn start(task: TaskId) -> bool {
+    with_existing(|hub| hub.tasks.start(task)).unwrap_or(false)
 }
 
 /// Raises a kill in a task, at its present or next wait. One that has not begun is dropped, here.
@@ -303,6 +314,18 @@ pub(crate) fn outlive() {
 /// `ticket` is to hear if `target` refuses to die. False: it has refused.
 pub(crate) fn watch_refusal(target: TaskId, ticket: Ticket) -> bool {
     with(|hub| hub.tasks.watch_refusal(target, ticket))
+}
+
+/// Has `task` not had its first turn?
+pub(crate) fn has_not_begun(task: TaskId) -> bool {
+    let unrun = |task: &mut Task| matches!(task.state(), State::Later | State::Unstarted);
+    with_existing(|hub| hub.tasks.task(task).is_some_and(unrun)).unwrap_or(false)
+}
+
+/// Has `task` refused to be killed, and is left alone?
+pub(crate) fn has_refused(task: TaskId) -> bool {
+    with_existing(|hub| hub.tasks.task(task).is_some_and(|task| task.kill == Kill::GivenUp))
+        .unwrap_or(false)
 }
 
 // ── timeouts, shields, and catching ──
@@ -385,6 +408,12 @@ pub(crate) fn current() -> (TaskId, GreenletId) {
     with(|hub| (hub.tasks.current, hub.tasks.running().id))
 }
 
+/// As [`current`], for those who need no more of it.
+#[inline]
+pub(crate) fn current_task() -> TaskId {
+    with_existing(|hub| hub.tasks.current).unwrap_or(TaskId::MAIN)
+}
+
 /// The name of a task; empty if it has ended.
 pub(crate) fn name_of(task: TaskId) -> String {
     with_existing(|hub| {
@@ -407,6 +436,23 @@ pub(crate) fn after(time: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     let now = Instant::now();
     now.checked_add(time).unwrap_or_else(|| now + FAR)
+}
+
+// ── who holds what ──
+
+/// Somebody will wait for something that was made at `site` and is held by `holder`.
+pub(crate) fn note_hold(site: &'static Location<'static>, holder: Holder) -> HoldId {
+    with(|hub| hub.holds.insert(site, holder))
+}
+
+/// It is held by somebody else.
+pub(crate) fn change_holder(id: HoldId, holder: Holder) {
+    with_existing(|hub| hub.holds.set(id, holder));
+}
+
+/// It is no more.
+pub(crate) fn forget_hold(id: HoldId) {
+    with_existing(|hub| hub.holds.remove(id));
 }
 
 // ── descriptors ──

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use super::holds::Holds;
 use super::inbox::{Inbox, Job};
 use super::line::{Line, LineKey};
 use super::poller::Poller;
@@ -94,6 +95,8 @@ pub(crate) enum Start {
     /// Before those who are ready.
     Next,
     At(Instant),
+    /// When somebody says so.
+    Told,
 }
 
 pub(crate) struct Scheduler {
@@ -101,6 +104,7 @@ pub(crate) struct Scheduler {
     /// Those who wait for nothing else to be ready.
     idlers: Line<Ticket>,
     timers: Timers<Alarm>,
+    pub(super) holds: Holds,
     pub(super) poller: Poller,
     inbox: Option<Inbox>,
     pub(super) stacks: StackPool,
@@ -134,6 +138,7 @@ impl Scheduler {
             tasks: Tasks::new(site),
             idlers: Line::default(),
             timers: Timers::default(),
+            holds: Holds::default(),
             poller: Poller::default(),
             inbox: None,
             stacks: StackPool::default(),
@@ -174,7 +179,7 @@ impl Scheduler {
         self.births += 1;
         let id = GreenletId(self.births);
         let label = Label { number: self.births, name: birth.name.clone() };
-        let is_later = matches!(birth.start, Start::At(_));
+        let is_later = matches!(birth.start, Start::At(_) | Start::Told);
         let state = if is_later { State::Later } else { State::Unstarted };
         let (slot, task) = self.tasks.all.vacant(birth.site);
         let task_id = TaskId::new(slot, self.births as u32);
@@ -186,6 +191,7 @@ impl Scheduler {
         match birth.start {
             Start::InTurn => self.tasks.run.push(task_id),
             Start::Next => self.tasks.run.push_next(task_id),
+            Start::Told => {}
             Start::At(at) => {
                 task.extra().start = Some(self.timers.insert(at, Alarm::Start(task_id)));
             }
@@ -415,7 +421,9 @@ impl Scheduler {
 
     fn fire(&mut self, alarm: Alarm) {
         match alarm {
-            Alarm::Start(id) => self.tasks.start(id),
+            Alarm::Start(id) => {
+                self.tasks.start(id);
+            }
             Alarm::Timeout(task, id, depth) => self.tasks.time_out(task, id, depth),
             Alarm::Sleep(ticket) | Alarm::Deadline(ticket) => {
                 self.tasks.answer(ticket, Answer::ELAPSED, false);

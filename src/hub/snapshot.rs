@@ -4,9 +4,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::holds::{Hold, Holder};
 use super::scheduler::Scheduler;
 use super::task::{State, Task};
-use super::ticket::{GreenletId, TaskId};
+use super::ticket::{GreenletId, Object, TaskId};
 use crate::error::BlocksForever;
 
 /// Every greenlet of a thread at one moment. `Display` prints a line for each.
@@ -94,10 +95,27 @@ impl Scheduler {
 
     fn reason(&self, task: &Task) -> String {
         let verb = task.reason.verb();
-        let object = task.reason.object;
-        match self.tasks.all.get(object) {
-            Some(task) if object != TaskId::MAIN => format!("{verb} of {}", task.name()),
-            _ => verb.to_owned(),
+        match task.reason.object {
+            Object::Nothing => verb.to_owned(),
+            Object::Task(object) => match self.tasks.all.get(object) {
+                Some(object) => format!("{verb} of {}", object.name()),
+                None => verb.to_owned(),
+            },
+            Object::Made(site) => format!("{verb} made at {site}"),
+            Object::Held(id) => match self.holds.get(id) {
+                Some(hold) => format!("{verb} made at {}, {}", hold.site, self.held_by(hold)),
+                None => verb.to_owned(),
+            },
+        }
+    }
+
+    fn held_by(&self, hold: &Hold) -> String {
+        match hold.holder {
+            Holder::One(task) => match self.tasks.all.get(task) {
+                Some(task) => format!("held by {}", task.name()),
+                None => "held by a greenlet that has ended".to_owned(),
+            },
+            Holder::Many(readers) => format!("held by {readers} readers"),
         }
     }
 

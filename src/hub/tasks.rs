@@ -189,8 +189,8 @@ impl Tasks {
     }
 
     /// As `wake`; the task runs before everybody who is ready.
-    pub(super) fn wake_next(&mut self, ticket: Ticket) -> bool {
-        self.answer(ticket, Answer::ready(0), true)
+    pub(super) fn wake_next(&mut self, ticket: Ticket, number: u32) -> bool {
+        self.answer(ticket, Answer::ready(number), true)
     }
 
     #[inline]
@@ -271,7 +271,7 @@ impl Tasks {
     }
 
     /// Is that wait still going on?
-    fn waits(&mut self, ticket: Ticket) -> bool {
+    pub(super) fn waits(&mut self, ticket: Ticket) -> bool {
         self.task(ticket.task())
             .is_some_and(|task| task.state() == State::Parked && task.turn == ticket.turn())
     }
@@ -301,12 +301,12 @@ impl Tasks {
 
     // ── what becomes due ──
 
-    /// The time of a task has come.
-    pub(super) fn start(&mut self, id: TaskId) {
-        if let Some(task) = self.task(id) {
-            task.set_state(State::Unstarted);
-            self.run.push(id);
-        }
+    /// The time of a task has come. False: it was killed before.
+    pub(super) fn start(&mut self, id: TaskId) -> bool {
+        let Some(task) = self.task(id) else { return false };
+        task.set_state(State::Unstarted);
+        self.run.push(id);
+        true
     }
 
     /// A timeout is due. Its task hears of it now if it waits, else at its next wait: one that was

@@ -1,6 +1,7 @@
 //! Names for tasks and for waits: plain numbers, which may be kept as long as one likes.
 
 use std::fmt;
+use std::panic::Location;
 
 /// A task of this hub. A slot is used again, a generation is not: the name of a task that has ended
 /// names nothing.
@@ -14,9 +15,21 @@ impl TaskId {
     /// The thread's own stack.
     pub(crate) const MAIN: TaskId = TaskId::new(0, 0);
 
+    /// No task has this slot.
+    pub(crate) const NOBODY: TaskId = TaskId::new(u32::MAX, u32::MAX);
+
     #[inline]
     pub(super) const fn new(slot: u32, generation: u32) -> TaskId {
         TaskId((generation as u64) << 32 | slot as u64)
+    }
+
+    /// As a plain number, to be added up with others, say.
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_number(number: u64) -> TaskId {
+        TaskId(number)
     }
 
     #[inline]
@@ -54,7 +67,7 @@ impl Ticket {
     }
 
     #[inline]
-    pub(super) const fn task(self) -> TaskId {
+    pub(crate) const fn task(self) -> TaskId {
         TaskId::new(self.slot, self.generation)
     }
 
@@ -64,18 +77,33 @@ impl Ticket {
     }
 }
 
+/// Something that is held by somebody and waited for by others: an entry among the hub's holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HoldId(pub(super) u32);
+
 /// What a wait is for, as shown by dumps. Open, so that upper floors invent their own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reason {
     verb: &'static &'static str,
-    /// The main greenlet stands for none: nobody can wait for that to end.
-    pub(super) object: TaskId,
+    pub(super) object: Object,
+}
+
+/// What is waited for, as far as a dump can name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Object {
+    Nothing,
+    /// The end of a task.
+    Task(TaskId),
+    /// Something that was made there.
+    Made(&'static Location<'static>),
+    /// Something that is held by somebody.
+    Held(HoldId),
 }
 
 impl Reason {
     /// By reference, because every task has one.
     pub(crate) const fn new(verb: &'static &'static str) -> Reason {
-        Reason { verb, object: TaskId::MAIN }
+        Reason { verb, object: Object::Nothing }
     }
 
     pub(super) const fn verb(self) -> &'static str {
@@ -84,7 +112,17 @@ impl Reason {
 
     /// A wait for that task, which a dump then names.
     pub(crate) const fn of(self, task: TaskId) -> Reason {
-        Reason { object: task, ..self }
+        Reason { object: Object::Task(task), ..self }
+    }
+
+    /// A wait for something that was made there.
+    pub(crate) const fn made_at(self, site: &'static Location<'static>) -> Reason {
+        Reason { object: Object::Made(site), ..self }
+    }
+
+    /// A wait for something that somebody holds.
+    pub(crate) const fn held(self, id: HoldId) -> Reason {
+        Reason { object: Object::Held(id), ..self }
     }
 }
 

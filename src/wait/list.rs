@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::error::Interruption;
-use crate::hub::{self, Line, LineKey, Reason, Ticket, Wake};
+use crate::hub::{self, Line, LineKey, Reason, TaskId, Ticket, Wake};
 
 /// Those who wait for one thing, in order of arrival.
 #[derive(Debug, Default)]
@@ -17,11 +17,17 @@ pub struct WaitList {
 /// Somebody in a line.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    /// A wait of one task, to be woken with this number.
+    /// A wait of one task. What the number says is between those who push and those who wake.
     Ticket(Ticket, u32),
+    /// A task that has not begun, and begins when it is woken.
+    Start(TaskId, u32),
     /// One who listens to many things over many waits, and knows this one by this number.
     Bell(Rc<Bell>, usize),
 }
+
+/// The number of one who waits for this thing alone, where it is not said otherwise; of several, it
+/// is the index of the thing in their list.
+const ALONE: u32 = u32::MAX / 4;
 
 impl WaitList {
     /// Waits in this line, whatever is true already, until woken or until `deadline`.
@@ -30,7 +36,25 @@ impl WaitList {
         reason: Reason,
         deadline: Option<Instant>,
     ) -> Result<Wake, Interruption> {
-        self.wait_with(reason, deadline, |_| ())
+        self.wait_as(ALONE, reason, deadline)
+    }
+
+    /// As [`wait`](WaitList::wait), with that number for whoever wakes us to see.
+    #[inline]
+    pub(crate) fn wait_as(
+        &self,
+        number: u32,
+        reason: Reason,
+        deadline: Option<Instant>,
+    ) -> Result<Wake, Interruption> {
+        let mut place = None;
+        let arm = |ticket| place = Some(self.push(Waiter::Ticket(ticket, number)));
+        let result = hub::park(reason, deadline, arm);
+        match (result, place) {
+            (Ok(Wake::Ready(_)), _) | (_, None) => {} // whoever woke us took us out
+            (_, Some(place)) => self.remove(place),
+        }
+        result
     }
 
     /// As [`wait`](WaitList::wait); `also` may file the ticket elsewhere, too.
@@ -42,27 +66,24 @@ impl WaitList {
     ) -> Result<Wake, Interruption> {
         let mut place = None;
         let result = hub::park(reason, deadline, |ticket| {
-            place = Some(self.push(Waiter::Ticket(ticket, 0)));
+            place = Some(self.push(Waiter::Ticket(ticket, ALONE)));
             also(ticket);
         });
-        self.leave_unless_served(result, place);
+        if let Some(place) = place {
+            self.remove(place);
+        }
         result
     }
 
     /// As [`wait`](WaitList::wait), but nothing can interrupt it (see [`hub::park_hard`]).
     pub(crate) fn wait_hard(&self, reason: Reason) -> Result<Wake, Interruption> {
         let mut place = None;
-        let arm = |ticket| place = Some(self.push(Waiter::Ticket(ticket, 0)));
+        let arm = |ticket| place = Some(self.push(Waiter::Ticket(ticket, ALONE)));
         let result = hub::park_hard(reason, arm);
-        self.leave_unless_served(result, place);
-        result
-    }
-
-    fn leave_unless_served(&self, result: Result<Wake, Interruption>, place: Option<LineKey>) {
-        match (result, place) {
-            (Ok(Wake::Ready(0)), _) | (_, None) => {} // whoever woke us took us out
-            (_, Some(place)) => self.remove(place),
+        if let (Err(_), Some(place)) = (result, place) {
+            self.remove(place);
         }
+        result
     }
 
     #[inline]
@@ -77,22 +98,112 @@ impl WaitList {
         drop(left);
     }
 
-    /// Wakes all who wait now, in order.
-    pub(crate) fn wake_all(&self) {
+    /// Does nobody stand here? (Who does may have been killed, or have run out of time, and be about
+    /// to leave: see [`first_waiting`](WaitList::first_waiting).)
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.line.borrow().is_empty()
+    }
+
+    /// The number of the first in line, who may be about to leave.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.line.borrow().first().map(Waiter::number)
+    }
+
+    /// The number of the first who waits still.
+    pub(crate) fn first_waiting(&self) -> Option<u32> {
         loop {
-            let Some(waiter) = self.line.borrow_mut().pop() else { return };
-            waiter.wake();
+            let waits = match self.line.borrow().first()? {
+                Waiter::Ticket(ticket, number) => hub::waits(*ticket).then_some(*number),
+                waiter @ (Waiter::Start(..) | Waiter::Bell(..)) => Some(waiter.number()),
+            };
+            if waits.is_some() {
+                return waits;
+            }
+            drop(self.pop());
+        }
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<Waiter> {
+        self.line.borrow_mut().pop()
+    }
+
+    /// Takes out the first in line, and wakes him with `number`. False: he waits no more.
+    #[inline]
+    pub(crate) fn wake_front(&self, number: u32) -> bool {
+        self.pop().is_some_and(|waiter| waiter.wake_with(number))
+    }
+
+    /// As [`wake_front`](WaitList::wake_front); he runs before everybody who is ready.
+    pub(crate) fn wake_front_next(&self, number: u32) -> bool {
+        match self.pop() {
+            Some(Waiter::Ticket(ticket, _)) => hub::unpark_next(ticket, number),
+            Some(waiter) => waiter.wake_with(number),
+            None => false,
+        }
+    }
+
+    /// Wakes the first who waits still, with his own number. Returns who that is, and the number.
+    #[inline]
+    pub(crate) fn wake_first(&self) -> Option<(TaskId, u32)> {
+        loop {
+            let waiter = self.pop()?;
+            let (task, number) = (waiter.task(), waiter.number());
+            if waiter.wake_with(number) {
+                return Some((task, number));
+            }
+        }
+    }
+
+    /// Wakes all who wait now, in order. Returns how many of them wait for this thing alone.
+    pub(crate) fn wake_all(&self) -> u32 {
+        let mut alone = 0;
+        while let Some(waiter) = self.pop() {
+            let number = waiter.number();
+            if waiter.wake_with(number) && number == ALONE {
+                alone += 1;
+            }
+        }
+        alone
+    }
+
+    /// Wakes all who wait now with `number`, in order.
+    pub(crate) fn wake_all_with(&self, number: u32) {
+        while let Some(waiter) = self.pop() {
+            waiter.wake_with(number);
         }
     }
 }
 
 impl Waiter {
-    fn wake(self) {
+    #[inline]
+    fn number(&self) -> u32 {
         match self {
-            Waiter::Ticket(ticket, number) => {
-                hub::unpark(ticket, number);
+            Waiter::Ticket(_, number) | Waiter::Start(_, number) => *number,
+            Waiter::Bell(_, number) => *number as u32,
+        }
+    }
+
+    fn task(&self) -> TaskId {
+        match self {
+            Waiter::Ticket(ticket, _) => ticket.task(),
+            Waiter::Start(task, _) => *task,
+            Waiter::Bell(..) => TaskId::NOBODY,
+        }
+    }
+
+    /// False if he waits no more.
+    #[inline]
+    fn wake_with(self, number: u32) -> bool {
+        match self {
+            Waiter::Ticket(ticket, _) => hub::unpark(ticket, number),
+            Waiter::Start(task, _) => hub::start(task),
+            Waiter::Bell(bell, number) => {
+                bell.ring(number);
+                true
             }
-            Waiter::Bell(bell, number) => bell.ring(number),
         }
     }
 }
@@ -112,13 +223,21 @@ impl Bell {
         }
     }
 
-    /// The next that rang, waiting for it if need be.
-    pub(crate) fn next(&self, reason: Reason) -> Result<usize, Interruption> {
+    /// The next that rang, waiting for it until `deadline` if need be.
+    pub(crate) fn next(
+        &self,
+        reason: Reason,
+        deadline: Option<Instant>,
+    ) -> Result<Option<usize>, Interruption> {
         loop {
-            if let Some(number) = self.rung.borrow_mut().pop_front() {
-                return Ok(number);
+            let rung = self.rung.borrow_mut().pop_front();
+            if rung.is_some() {
+                return Ok(rung);
             }
-            hub::park(reason, None, |ticket| self.owner.set(Some(ticket)))?;
+            let woken = hub::park(reason, deadline, |ticket| self.owner.set(Some(ticket)))?;
+            if woken == Wake::Elapsed {
+                return Ok(self.rung.borrow_mut().pop_front());
+            }
         }
     }
 }

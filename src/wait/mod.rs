@@ -17,8 +17,12 @@ use crate::hub::{self, LineKey, Reason, Wake};
 
 /// Anything one can wait for.
 ///
-/// Greenlets are, and references to and boxes of waitable things, also as `&dyn Waitable`. The
-/// trait is sealed.
+/// Greenlets are (ready when they have ended), and what is made of them or runs in them: futures and
+/// timers. So are events, results, semaphores (ready when a permit is there), queues and the ends of
+/// pipes (ready when a `get` need not wait); and references to and boxes of all these, also as
+/// `&dyn Waitable`. A lock is not: that it is free now says nothing once others have run.
+///
+/// Waiting consumes nothing. The trait is sealed.
 ///
 /// # Examples
 ///
@@ -40,17 +44,32 @@ pub(crate) mod sealed {
     pub trait HasLine {
         #[doc(hidden)]
         fn line(&self) -> &super::WaitList;
+
+        /// Does it count that somebody was woken, whatever is true by the time he runs? (An event
+        /// that was set has been set; an item that was there may be somebody else's by now.)
+        #[doc(hidden)]
+        fn keeps_its_word(&self) -> bool {
+            false
+        }
     }
 
     impl<W: HasLine + ?Sized> HasLine for &W {
         fn line(&self) -> &super::WaitList {
             (**self).line()
         }
+
+        fn keeps_its_word(&self) -> bool {
+            (**self).keeps_its_word()
+        }
     }
 
     impl<W: HasLine + ?Sized> HasLine for Box<W> {
         fn line(&self) -> &super::WaitList {
             (**self).line()
+        }
+
+        fn keeps_its_word(&self) -> bool {
+            (**self).keeps_its_word()
         }
     }
 }
@@ -64,6 +83,21 @@ impl<W: Waitable + ?Sized> Waitable for &W {
 impl<W: Waitable + ?Sized> Waitable for Box<W> {
     fn is_ready(&self) -> bool {
         (**self).is_ready()
+    }
+}
+
+/// Is what somebody was woken for still true?
+fn is_it(item: &impl Waitable) -> bool {
+    item.keeps_its_word() || item.is_ready()
+}
+
+/// Counts a call that need not wait; now and then it lets others run. Inside, the caller may be
+/// killed or timed out, so nothing is taken before.
+#[inline]
+#[track_caller]
+pub(crate) fn spend() {
+    if let Err(interruption) = hub::spend() {
+        hub::raise(interruption);
     }
 }
 
@@ -121,6 +155,7 @@ where
 fn wait_until(item: &impl Waitable, deadline: Option<Instant>) -> bool {
     while !item.is_ready() {
         match item.line().wait(Reason::new(&"join"), deadline) {
+            Ok(Wake::Ready(_)) if item.keeps_its_word() => return true,
             Ok(Wake::Ready(_)) => {}
             Ok(Wake::Elapsed) => return item.is_ready(),
             Err(interruption) => {
@@ -135,7 +170,9 @@ fn wait_until(item: &impl Waitable, deadline: Option<Instant>) -> bool {
 /// Waits until one is ready, and returns its index.
 ///
 /// If several are ready at once, the first in the list. Nothing is consumed, and the others notice
-/// nothing. While the caller unwinds, it returns 0 at once.
+/// nothing. What it returns is ready when it returns: if somebody else takes the item of a queue
+/// before the caller runs, it waits on. (An [`Event`](crate::sync::Event) that was set meanwhile
+/// counts, even if it has been cleared since.) While the caller unwinds, it returns 0 at once.
 ///
 /// # Panics
 ///
@@ -183,24 +220,27 @@ where
 {
     let items: Vec<_> = items.into_iter().collect();
     assert!(!items.is_empty(), "wait_any on an empty list would wait for ever");
-    if let Some(first) = items.iter().position(Waitable::is_ready) {
-        return Some(first);
-    }
     let mut places = Vec::with_capacity(items.len());
-    let result = hub::park(Reason::new(&"wait_any"), deadline, |ticket| {
-        places.extend(
-            (0_u32..).zip(&items).map(|(n, item)| item.line().push(Waiter::Ticket(ticket, n))),
-        );
-    });
-    for (item, place) in items.iter().zip(places) {
-        item.line().remove(place);
-    }
-    match result {
-        Ok(Wake::Ready(index)) => Some(index as usize),
-        Ok(Wake::Elapsed) => None,
-        Err(interruption) => {
-            hub::raise(interruption);
-            None
+    loop {
+        if let Some(first) = items.iter().position(Waitable::is_ready) {
+            return Some(first);
+        }
+        let result = hub::park(Reason::new(&"wait_any"), deadline, |ticket| {
+            places.extend(
+                (0_u32..).zip(&items).map(|(n, item)| item.line().push(Waiter::Ticket(ticket, n))),
+            );
+        });
+        for (item, place) in items.iter().zip(places.drain(..)) {
+            item.line().remove(place);
+        }
+        match result {
+            Ok(Wake::Ready(index)) if is_it(&items[index as usize]) => return Some(index as usize),
+            Ok(Wake::Ready(_)) => {}
+            Ok(Wake::Elapsed) => return items.iter().position(Waitable::is_ready),
+            Err(interruption) => {
+                hub::raise(interruption);
+                return None;
+            }
         }
     }
 }
@@ -226,17 +266,16 @@ where
     I::Item: Waitable,
 {
     let items: Vec<_> = items.into_iter().collect();
-    let bell = Rc::new(Bell::default());
-    let places = items.iter().enumerate().map(|(index, item)| {
-        if item.is_ready() {
-            bell.ring(index);
-            None
+    let left = items.len();
+    let mut iwait = Iwait { items, places: vec![None; left], bell: Rc::default(), left };
+    for index in 0..left {
+        if iwait.items[index].is_ready() {
+            iwait.bell.ring(index);
         } else {
-            Some(item.line().push(Waiter::Bell(Rc::clone(&bell), index)))
+            iwait.places[index] = Some(iwait.listen(index));
         }
-    });
-    let places: Vec<_> = places.collect();
-    Iwait { left: items.len(), items, places, bell }
+    }
+    iwait
 }
 
 /// What [`iwait`] returns.
@@ -252,24 +291,46 @@ impl<W: Waitable> Iterator for Iwait<W> {
 
     /// Ends at once while the caller unwinds.
     fn next(&mut self) -> Option<usize> {
-        if self.left == 0 {
-            return None;
-        }
-        match self.bell.next(Reason::new(&"iwait")) {
-            Ok(index) => {
-                self.left -= 1;
-                self.places[index] = None;
-                Some(index)
-            }
-            Err(interruption) => {
-                hub::raise(interruption);
-                None
-            }
-        }
+        self.next_until(Reason::new(&"iwait"), None)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (0, Some(self.left))
+    }
+}
+
+impl<W: Waitable> Iwait<W> {
+    /// As `next`; `None` also if `deadline` came first.
+    #[track_caller]
+    pub(crate) fn next_until(
+        &mut self,
+        reason: Reason,
+        deadline: Option<Instant>,
+    ) -> Option<usize> {
+        while self.left > 0 {
+            match self.bell.next(reason, deadline) {
+                Ok(Some(index)) if is_it(&self.items[index]) => {
+                    self.left -= 1;
+                    self.places[index] = None;
+                    return Some(index);
+                }
+                Ok(Some(index)) => self.places[index] = Some(self.listen(index)),
+                Ok(None) => return None,
+                Err(interruption) => {
+                    hub::raise(interruption);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    pub(crate) fn items(&self) -> &[W] {
+        &self.items
+    }
+
+    fn listen(&self, index: usize) -> LineKey {
+        self.items[index].line().push(Waiter::Bell(Rc::clone(&self.bell), index))
     }
 }
 

@@ -1,0 +1,501 @@
+//! Members, and slots for them: what a [`Group`](super::Group) and a [`Pool`](super::Pool) are.
+//!
+//! Who wants to be a member needs a slot. A slot that becomes free is handed to the first in line,
+//! who is either a greenlet that waits in `spawn` or a job that was queued by `apply_async`: a
+//! greenlet that has not begun. So a free slot and a line exclude each other, except while a kill is
+//! going on, when nobody is let in.
+//!
+//! A [`Membership`] goes with the body of its greenlet. It ends when nothing of the greenlet's own
+//! runs any more and before anybody hears of its end, however it ends: that is why a bound is never
+//! exceeded, a slot never lost, and why it is free by the time that `join` returns.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::greenlet::{self, Greenlet};
+use crate::hub::{self, Birth, LineKey, REFUSED, Reason, Start, TaskId, Wake};
+use crate::wait::{WaitList, Waiter};
+
+/// The number of those in line who wait in a `spawn`; a queued job's is its place.
+const SPAWNER: u32 = u32::MAX / 4;
+
+/// How a call behaves when it would have to wait for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    Never,
+    Within(Duration),
+    Forever,
+}
+
+impl Limit {
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Limit::Within(time) => Some(hub::after(time)),
+            Limit::Never | Limit::Forever => None,
+        }
+    }
+}
+
+/// Why somebody did not become a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Full,
+    Elapsed,
+    /// He unwinds, and must not wait.
+    Unwinding,
+}
+
+/// What waits here are called in a dump.
+#[derive(Debug)]
+pub(super) struct Verbs {
+    pub(super) spawn: &'static str,
+    pub(super) join: &'static str,
+    pub(super) kill: &'static str,
+    pub(super) available: &'static str,
+}
+
+pub(super) struct Crew {
+    size: usize,
+    free: Cell<usize>,
+    /// Members that have a slot.
+    running: Cell<usize>,
+    /// Jobs that wait for a slot.
+    queued: Cell<usize>,
+    /// Callbacks that are still to be called.
+    errands: Cell<usize>,
+    members: RefCell<Slab<Member>>,
+    born: Cell<u64>,
+    line: WaitList,
+    /// Those who only want to know that there is a slot.
+    watchers: WaitList,
+    /// Those who wait for all to be gone.
+    joiners: WaitList,
+    /// Those who have killed the members, and wait for one after the other to be gone.
+    killers: WaitList,
+    kills: Cell<usize>,
+    is_closed: Cell<bool>,
+    verbs: &'static Verbs,
+    site: &'static Location<'static>,
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    task: TaskId,
+    stage: Stage,
+    /// Where a queued job stands.
+    in_line: Option<LineKey>,
+    /// Who came first is killed first.
+    born: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Queued,
+    Inside,
+    /// It runs on as nobody's member.
+    Discarded,
+}
+
+impl Crew {
+    #[track_caller]
+    pub(super) fn new(size: usize, verbs: &'static Verbs) -> Rc<Crew> {
+        Rc::new(Crew {
+            size,
+            free: Cell::new(size),
+            running: Cell::new(0),
+            queued: Cell::new(0),
+            errands: Cell::new(0),
+            members: RefCell::default(),
+            born: Cell::new(0),
+            line: WaitList::default(),
+            watchers: WaitList::default(),
+            joiners: WaitList::default(),
+            killers: WaitList::default(),
+            kills: Cell::new(0),
+            is_closed: Cell::new(false),
+            verbs,
+            site: Location::caller(),
+        })
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.get()
+    }
+
+    pub(super) fn free(&self) -> usize {
+        self.free.get()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.get()
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.set(true);
+    }
+
+    fn reason(&self, verb: &'static &'static str) -> Reason {
+        Reason::new(verb).made_at(self.site)
+    }
+
+    /// Is `task` one of those inside?
+    pub(super) fn has(&self, task: TaskId) -> bool {
+        let inside = |member: &Member| member.task == task && member.stage == Stage::Inside;
+        self.members.borrow().iter().any(|(_, member)| inside(member))
+    }
+
+    // ── coming ──
+
+    /// Could somebody enter who comes now?
+    pub(super) fn admits(&self) -> bool {
+        let nobody_waits = self.line.is_empty() || self.line.first_waiting().is_none();
+        self.free.get() > 0 && self.kills.get() == 0 && nobody_waits
+    }
+
+    /// Waits for a slot, and takes it.
+    #[track_caller]
+    pub(super) fn enter(self: &Rc<Self>, limit: Limit) -> Result<Membership, Refusal> {
+        if self.admits() {
+            self.free.set(self.free.get() - 1);
+            return Ok(Membership::new(self, Stage::Inside));
+        }
+        if limit == Limit::Never {
+            return Err(Refusal::Full);
+        }
+        match self.line.wait_as(SPAWNER, self.reason(&self.verbs.spawn), limit.deadline()) {
+            Ok(Wake::Ready(_)) => Ok(Membership::new(self, Stage::Inside)), // the slot is ours
+            Ok(Wake::Elapsed) => Err(Refusal::Elapsed),
+            Err(interruption) => {
+                hub::raise(interruption);
+                Err(Refusal::Unwinding)
+            }
+        }
+    }
+
+    /// For crews without a bound: nobody waits for a slot of theirs, whatever goes on.
+    pub(super) fn enter_at_once(self: &Rc<Self>) -> Membership {
+        self.free.set(self.free.get() - 1);
+        Membership::new(self, Stage::Inside)
+    }
+
+    /// A greenlet that is a member.
+    #[track_caller]
+    pub(super) fn spawn<F, T>(&self, birth: Birth, membership: Membership, f: F) -> Greenlet<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let place = membership.place;
+        let greenlet = greenlet::spawn_member(birth, f, membership);
+        self.began(place, greenlet.task());
+        greenlet
+    }
+
+    /// A member has got its greenlet.
+    pub(super) fn began(&self, place: usize, task: TaskId) {
+        if let Some(member) = self.members.borrow_mut().get_mut(place) {
+            member.task = task;
+        }
+        if self.kills.get() > 0 {
+            hub::kill(task);
+        }
+    }
+
+    /// A greenlet that begins when there is a slot for it. It never waits.
+    #[track_caller]
+    pub(super) fn queue<F, T>(self: &Rc<Self>, f: F) -> Greenlet<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        if let Ok(membership) = self.enter(Limit::Never) {
+            return self.spawn(Birth::here(None), membership, f);
+        }
+        let membership = Membership::new(self, Stage::Queued);
+        let place = membership.place;
+        let birth = Birth { start: Start::Told, ..Birth::here(None) };
+        let greenlet = greenlet::spawn_member(birth, f, membership);
+        let in_line = self.line.push(Waiter::Start(greenlet.task(), place as u32));
+        if let Some(member) = self.members.borrow_mut().get_mut(place) {
+            member.task = greenlet.task();
+            member.in_line = Some(in_line);
+        }
+        greenlet
+    }
+
+    /// Makes a member of a greenlet that runs already. `None` if it is one.
+    pub(super) fn adopt(self: &Rc<Self>, task: TaskId) -> Option<Membership> {
+        if self.has(task) {
+            return None;
+        }
+        let membership = self.enter_at_once();
+        self.began(membership.place, task);
+        Some(membership)
+    }
+
+    // ── leaving ──
+
+    /// Lets a member go that runs on. False if it is none.
+    pub(super) fn discard(&self, task: TaskId) -> bool {
+        let found = {
+            let mut members = self.members.borrow_mut();
+            let mut all = members.iter_mut().map(|(_, member)| member);
+            let member = all.find(|member| member.task == task && member.stage == Stage::Inside);
+            member.map(|member| member.stage = Stage::Discarded).is_some()
+        };
+        if found {
+            self.leave(Stage::Inside);
+        }
+        found
+    }
+
+    /// Somebody is gone who was at that stage.
+    fn leave(&self, stage: Stage) {
+        match stage {
+            Stage::Inside => {
+                self.running.set(self.running.get() - 1);
+                self.give_back_slot();
+            }
+            Stage::Queued => self.queued.set(self.queued.get() - 1),
+            Stage::Discarded => return,
+        }
+        self.killers.wake_all();
+        self.tell_if_idle();
+    }
+
+    /// To the first in line. While a kill is going on nobody is let in.
+    fn give_back_slot(&self) {
+        if self.kills.get() == 0 && !self.line.is_empty() && self.let_one_in() {
+            return;
+        }
+        self.free.set(self.free.get() + 1);
+        if self.kills.get() == 0 {
+            self.watchers.wake_all();
+        }
+    }
+
+    /// Gives the first in line a slot that the caller has.
+    fn let_one_in(&self) -> bool {
+        let Some((_, number)) = self.line.wake_first() else { return false };
+        if number != SPAWNER {
+            if let Some(member) = self.members.borrow_mut().get_mut(number as usize) {
+                member.stage = Stage::Inside;
+                self.queued.set(self.queued.get() - 1);
+                self.running.set(self.running.get() + 1);
+            }
+        }
+        true
+    }
+
+    // ── being empty ──
+
+    /// All slots are free, and nobody is to have one.
+    pub(super) fn is_idle(&self) -> bool {
+        self.free.get() == self.size && self.queued.get() == 0 && self.errands.get() == 0
+    }
+
+    fn tell_if_idle(&self) {
+        if self.is_idle() {
+            self.joiners.wake_all();
+        }
+    }
+
+    /// Waits until it is idle, or has been once since. False: the time is over, or the caller
+    /// unwinds.
+    #[track_caller]
+    pub(super) fn join(&self, limit: Limit) -> bool {
+        if self.is_idle() {
+            return true;
+        }
+        match self.joiners.wait(self.reason(&self.verbs.join), limit.deadline()) {
+            Ok(Wake::Ready(_)) => true,
+            Ok(Wake::Elapsed) => self.is_idle(),
+            Err(interruption) => {
+                hub::raise(interruption);
+                self.is_idle()
+            }
+        }
+    }
+
+    /// Waits until somebody could enter. False: the time is over, or the caller unwinds.
+    #[track_caller]
+    pub(super) fn wait_available(&self, limit: Limit) -> bool {
+        let deadline = limit.deadline();
+        while !self.admits() {
+            match self.watchers.wait(self.reason(&self.verbs.available), deadline) {
+                Ok(Wake::Ready(_)) => {}
+                Ok(Wake::Elapsed) => return self.admits(),
+                Err(interruption) => {
+                    hub::raise(interruption);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    // ── killing ──
+
+    /// Kills all members, those who come meanwhile included, and waits until they are gone. The
+    /// caller, if he is one, goes last. False: the time is over, some refuse, or the caller unwinds.
+    #[track_caller]
+    pub(super) fn kill(self: &Rc<Self>, limit: Limit) -> bool {
+        let me = hub::current_task();
+        let all_gone = {
+            let _kill = Kill::begin(self);
+            for job in self.tasks(Stage::Queued) {
+                hub::kill(job);
+            }
+            self.kill_others(me, limit.deadline())
+        };
+        if self.has(me) {
+            hub::kill(me);
+            if let Err(interruption) = hub::yield_now() {
+                hub::raise(interruption);
+            }
+            return false;
+        }
+        all_gone
+    }
+
+    /// Kills what has not begun: queued jobs, and members whose first turn has not come.
+    pub(super) fn kill_unrun(&self) {
+        let mut tasks = self.tasks(Stage::Queued);
+        tasks.extend(self.tasks(Stage::Inside));
+        tasks.into_iter().filter(|task| hub::has_not_begun(*task)).for_each(hub::kill);
+    }
+
+    #[track_caller]
+    fn kill_others(&self, me: TaskId, deadline: Option<Instant>) -> bool {
+        loop {
+            let mut others = self.tasks(Stage::Inside);
+            others.retain(|task| *task != me);
+            others.iter().copied().for_each(hub::kill);
+            if others.iter().all(|task| !self.has(*task)) {
+                return true; // they had not begun, or there was none
+            }
+            let listen = |ticket| {
+                // Not `any`: each is to be listened to.
+                let dying = others.iter().filter(|task| hub::watch_refusal(**task, ticket)).count();
+                if dying == 0 {
+                    hub::unpark(ticket, REFUSED); // they have all refused already
+                }
+            };
+            match self.killers.wait_with(self.reason(&self.verbs.kill), deadline, listen) {
+                Ok(Wake::Ready(REFUSED)) if others.iter().all(|task| hub::has_refused(*task)) => {
+                    return false;
+                }
+                Ok(Wake::Ready(_)) => {}
+                Ok(Wake::Elapsed) => return false,
+                Err(interruption) => {
+                    hub::raise(interruption);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Those at that stage, in the order in which they came.
+    fn tasks(&self, stage: Stage) -> Vec<TaskId> {
+        let members = self.members.borrow();
+        let at_stage = members.iter().map(|(_, member)| *member);
+        let mut found: Vec<_> = at_stage.filter(|member| member.stage == stage).collect();
+        found.sort_by_key(|member| member.born);
+        found.into_iter().map(|member| member.task).filter(|task| *task != TaskId::NOBODY).collect()
+    }
+}
+
+impl fmt::Debug for Crew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crew")
+            .field("len", &self.len())
+            .field("queued", &self.queued.get())
+            .field("is_closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place among the members, and with it a slot unless it is queued. It is given up when dropped.
+pub(super) struct Membership {
+    crew: Rc<Crew>,
+    pub(super) place: usize,
+}
+
+impl Membership {
+    /// Of somebody who has a slot, or is queued for one.
+    fn new(crew: &Rc<Crew>, stage: Stage) -> Membership {
+        let count = if stage == Stage::Queued { &crew.queued } else { &crew.running };
+        count.set(count.get() + 1);
+        let born = crew.born.get();
+        crew.born.set(born + 1);
+        let member = Member { task: TaskId::NOBODY, stage, in_line: None, born };
+        let place = crew.members.borrow_mut().insert(member);
+        Membership { crew: Rc::clone(crew), place }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let member = self.crew.members.borrow_mut().remove(self.place);
+        if let (Stage::Queued, Some(place)) = (member.stage, member.in_line) {
+            self.crew.line.remove(place);
+        }
+        self.crew.leave(member.stage);
+    }
+}
+
+/// A kill that is going on. Afterwards those are let in who have waited.
+struct Kill<'a> {
+    crew: &'a Crew,
+}
+
+impl<'a> Kill<'a> {
+    fn begin(crew: &'a Crew) -> Kill<'a> {
+        crew.kills.set(crew.kills.get() + 1);
+        Kill { crew }
+    }
+}
+
+impl Drop for Kill<'_> {
+    fn drop(&mut self) {
+        let crew = self.crew;
+        crew.kills.set(crew.kills.get() - 1);
+        if crew.kills.get() > 0 {
+            return;
+        }
+        while crew.free.get() > 0 && crew.let_one_in() {
+            crew.free.set(crew.free.get() - 1);
+        }
+        if crew.free.get() > 0 {
+            crew.watchers.wake_all();
+        }
+    }
+}
+
+/// A callback that is still to be called: until it is dropped, the crew is not idle.
+pub(super) struct Errand {
+    crew: Rc<Crew>,
+}
+
+impl Errand {
+    pub(super) fn new(crew: &Rc<Crew>) -> Errand {
+        crew.errands.set(crew.errands.get() + 1);
+        Errand { crew: Rc::clone(crew) }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.crew.errands.set(self.crew.errands.get() - 1);
+        self.crew.tell_if_idle();
+    }
+}

@@ -54,18 +54,25 @@ impl<T> Line<T> {
     /// Joins at the end.
     #[inline]
     pub(crate) fn push(&mut self, waiter: T) -> LineKey {
-        self.stamp = self.stamp.wrapping_add(1);
-        let place = Place { stamp: self.stamp, waiter };
-        if self.first.is_none() {
-            self.first = Some(place);
-            return LineKey { stamp: self.stamp, at: NOBODY };
-        }
-        self.push_behind(place)
+        self.push_with(|| waiter)
     }
 
-    #[cold]
-    fn push_behind(&mut self, place: Place<T>) -> LineKey {
-        let stamp = place.stamp;
+    /// As [`push`](Line::push). The waiter is made where he is to stand: what is written in parts and
+    /// then moved as a whole stalls the processor.
+    #[inline(always)]
+    pub(crate) fn push_with(&mut self, waiter: impl FnOnce() -> T) -> LineKey {
+        let stamp = self.stamp.wrapping_add(1);
+        self.stamp = stamp;
+        if self.first.is_none() {
+            self.first = Some(Place { stamp, waiter: waiter() });
+            return LineKey { stamp, at: NOBODY };
+        }
+        self.push_behind(stamp, waiter())
+    }
+
+    #[inline(never)]
+    fn push_behind(&mut self, stamp: u32, waiter: T) -> LineKey {
+        let place = Place { stamp, waiter };
         let at = self.others.get_or_insert_with(Box::default).push(place);
         LineKey { stamp, at }
     }
@@ -73,6 +80,16 @@ impl<T> Line<T> {
     /// The first in line, who stays there.
     pub(crate) fn first(&self) -> Option<&T> {
         self.first.as_ref().map(|place| &place.waiter)
+    }
+
+    /// The first in line leaves.
+    #[inline(always)]
+    pub(crate) fn drop_first(&mut self) {
+        if self.others.is_none() {
+            self.first = None;
+        } else {
+            drop(self.pop());
+        }
     }
 
     /// The first in line, who leaves.

@@ -38,8 +38,29 @@ use crate::trace;
 /// # Errors
 ///
 /// When the wait was interrupted, or could not begin. Then the ticket may still be filed.
-#[inline]
+///
+/// Always inlined, down to the switch, for the reason given at [`yield_now`].
+#[inline(always)]
 pub(crate) fn park(
+    reason: Reason,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Interruption> {
+    let plain = deadline.is_none() && !thread::panicking() && !trace::is_listened_to();
+    let ticket = if plain { with_existing(|hub| hub.tasks.try_begin_wait(reason)) } else { None };
+    match ticket {
+        Some(Some(ticket)) => {
+            arm(ticket);
+            switch()?;
+            with(|hub| hub.tasks.end_wait())
+        }
+        _ => park_slow(reason, deadline, arm),
+    }
+}
+
+/// There is no hub yet, or not any more, or something is to be looked at first.
+#[inline(never)]
+fn park_slow(
     reason: Reason,
     deadline: Option<Instant>,
     arm: impl FnOnce(Ticket),
@@ -99,7 +120,19 @@ fn yield_slow() -> Result<(), Interruption> {
 
 /// Lets those run who were named next, and nobody else, if switching is possible at all. For
 /// destructors: nothing is raised here.
+#[inline(always)]
 pub(crate) fn yield_to_next() {
+    let plain = !thread::panicking() && !trace::is_listened_to();
+    if plain && with_existing(|hub| hub.tasks.try_yield_next()) == Some(true) {
+        // Who yields is ready, and so cannot be stuck.
+        let _ = switch();
+    } else {
+        yield_to_next_slow();
+    }
+}
+
+#[inline(never)]
+fn yield_to_next_slow() {
     let possible = !thread::panicking() && with_existing(|hub| !hub.tasks.closing).unwrap_or(false);
     if possible {
         without_spans(|| {
@@ -276,6 +309,7 @@ pub(crate) fn unpark(ticket: Ticket, number: u32) -> bool {
 }
 
 /// As [`unpark`]; the task runs before everybody who is ready.
+#[inline]
 pub(crate) fn unpark_next(ticket: Ticket, number: u32) -> bool {
     with_existing(|hub| hub.tasks.wake_next(ticket, number)).unwrap_or(false)
 }

@@ -35,6 +35,9 @@ const BUDGET: u32 = 128;
 /// How long such calls may go on without a look.
 const SLICE: Duration = Duration::from_millis(2);
 
+/// The clock is asked at each 32nd of these calls at the least.
+const LAZIEST_ASK: u32 = 31;
+
 /// How often free stacks are asked for their memory.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -117,6 +120,8 @@ pub(crate) struct Scheduler {
     look_after: u32,
     /// Calls since the last switch that did not wait.
     spent: u32,
+    /// All ones: the clock is asked at calls whose number ends in these.
+    ask_mask: u32,
     births: u64,
     timeouts: u64,
     /// The report of a wait that nothing could end, on its way to be raised.
@@ -149,6 +154,7 @@ impl Scheduler {
             switches: 0,
             look_after: 8,
             spent: 0,
+            ask_mask: 3,
             births: 0,
             timeouts: 0,
             stuck: None,
@@ -239,12 +245,26 @@ impl Scheduler {
     #[inline]
     pub(super) fn spend(&mut self) -> bool {
         self.spent += 1;
-        // The clock is asked at each fourth call: it costs as much as a small part of one.
-        if self.spent % 4 == 3 && self.now.elapsed() >= SLICE {
-            self.switches = LOOK_EVERY; // a look is overdue, too
+        if self.spent & self.ask_mask == self.ask_mask && self.slice_is_over() {
             return true;
         }
         cfg!(hard_switch) || self.spent >= BUDGET
+    }
+
+    /// Asks the clock, which costs as much as several calls of the quicker kind; so the more seldom,
+    /// the quicker they have been.
+    #[cold]
+    fn slice_is_over(&mut self) -> bool {
+        let since_look = self.now.elapsed();
+        if since_look >= SLICE {
+            self.ask_mask >>= 1;
+            self.switches = LOOK_EVERY; // a look is overdue, too
+            return true;
+        }
+        if since_look < SLICE / 8 {
+            self.ask_mask = (self.ask_mask << 1 | 1) & LAZIEST_ASK;
+        }
+        false
     }
 
     /// As [`Tasks::kill`]; one that was to start later is taken from the timers, too.

@@ -96,6 +96,19 @@ impl Tasks {
         task.next_turn(id)
     }
 
+    /// As `begin_wait`, if nothing is to be looked at first.
+    #[inline(always)]
+    pub(super) fn try_begin_wait(&mut self, reason: Reason) -> Option<Ticket> {
+        let (id, closing) = (self.current, self.closing);
+        let task = self.running();
+        if task.attention || closing {
+            return None;
+        }
+        task.set_state(State::Parked);
+        task.reason = reason;
+        Some(task.next_turn(id))
+    }
+
     /// The current task runs again after a wait.
     #[inline]
     pub(super) fn end_wait(&mut self) -> Result<Wake, Interruption> {
@@ -135,7 +148,17 @@ impl Tasks {
         self.run.push(id);
     }
 
+    /// As `begin_yield_next`. False: nobody may switch any more.
+    #[inline(always)]
+    pub(super) fn try_yield_next(&mut self) -> bool {
+        if !self.closing {
+            self.begin_yield_next();
+        }
+        !self.closing
+    }
+
     /// The current task runs again right after whoever was named next.
+    #[inline(always)]
     pub(super) fn begin_yield_next(&mut self) {
         let id = self.current;
         self.running().set_state(State::Ready);
@@ -189,6 +212,7 @@ impl Tasks {
     }
 
     /// As `wake`; the task runs before everybody who is ready.
+    #[inline]
     pub(super) fn wake_next(&mut self, ticket: Ticket, number: u32) -> bool {
         self.answer(ticket, Answer::ready(number), true)
     }

@@ -51,6 +51,7 @@ pub(super) enum Limit {
 }
 
 impl Limit {
+    #[inline]
     pub(super) fn deadline(self) -> Option<Instant> {
         match self {
             Limit::Within(time) => Some(hub::after(time)),
@@ -219,7 +220,7 @@ impl<T, O> Exchange<T, O> {
 impl<T, O: Order<T>> Exchange<T, O> {
     // ── putting ──
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn put(&self, item: T, limit: Limit) -> Result<(), PutError<T>> {
         if limit != Limit::Never {
@@ -229,14 +230,19 @@ impl<T, O: Order<T>> Exchange<T, O> {
             return Err(PutError::ShutDown(item));
         }
         match self.accept(item, limit) {
-            None => Ok(()),
+            None => {
+                if self.capacity == Some(0) && limit != Limit::Never {
+                    hub::yield_to_next(); // who takes goes first
+                }
+                Ok(())
+            }
             Some(item) if limit == Limit::Never => Err(PutError::Full(item)),
             Some(item) => self.wait_for_room(item, limit),
         }
     }
 
     /// Hands it to a getter, or lays it among the others if there is room. The item, if neither.
-    #[inline]
+    #[inline(always)]
     fn accept(&self, item: T, limit: Limit) -> Option<T> {
         let item = if self.getters.is_empty() { item } else { self.hand_over(item, limit)? };
         if !self.has_room() {
@@ -256,6 +262,7 @@ impl<T, O: Order<T>> Exchange<T, O> {
     }
 
     /// To the first getter in line, unless somebody looks first. The item, if there is no getter.
+    #[inline(always)]
     fn hand_over(&self, item: T, limit: Limit) -> Option<T> {
         let number = self.goods.borrow().parcels.vacant_key() as u32;
         loop {
@@ -271,9 +278,6 @@ impl<T, O: Order<T>> Exchange<T, O> {
                     if taken {
                         self.count_in();
                         self.goods.borrow_mut().parcels.insert(item);
-                        if is_meeting {
-                            hub::yield_to_next(); // who takes goes first
-                        }
                         return None;
                     }
                 }
@@ -288,7 +292,7 @@ impl<T, O: Order<T>> Exchange<T, O> {
         }
     }
 
-    #[cold]
+    #[inline(always)]
     #[track_caller]
     fn wait_for_room(&self, item: T, limit: Limit) -> Result<(), PutError<T>> {
         let number = self.goods.borrow_mut().parcels.insert(item) as u32;
@@ -313,7 +317,7 @@ impl<T, O: Order<T>> Exchange<T, O> {
 
     // ── getting ──
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn get(&self, limit: Limit) -> Result<T, GetError> {
         if limit != Limit::Never {
@@ -361,7 +365,7 @@ impl<T, O: Order<T>> Exchange<T, O> {
         }
     }
 
-    #[cold]
+    #[inline(always)]
     #[track_caller]
     fn wait_for_item(&self, limit: Limit) -> Result<T, GetError> {
         if self.is_shut.get() && self.is_drained() {

@@ -144,7 +144,6 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// # Errors
     ///
     /// [`PutError::ShutDown`] after [`shutdown`](Queue::shutdown), also if that comes while it waits.
-    #[inline]
     #[track_caller]
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
         self.exchange.put(item, Limit::Forever)
@@ -176,7 +175,6 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// # Errors
     ///
     /// [`GetError::ShutDown`] after [`shutdown`](Queue::shutdown), once everything has been taken.
-    #[inline]
     #[track_caller]
     pub fn get(&self) -> Result<T, GetError> {
         self.exchange.get(Limit::Forever)

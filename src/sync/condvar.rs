@@ -113,15 +113,14 @@ impl Condvar {
 
     /// Wakes the first who waits, if anybody does. It never switches; the mutex need not be held.
     pub fn notify_one(&self) {
-        self.line.wake_first();
+        self.line.wake_one();
     }
 
     /// Wakes the first `n` who wait, or as many as there are.
     pub fn notify(&self, n: usize) {
-        for _ in 0..n {
-            if self.line.wake_first().is_none() {
-                break;
-            }
+        let mut left = n;
+        while left > 0 && self.line.wake_one() {
+            left -= 1;
         }
     }
 

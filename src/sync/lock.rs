@@ -57,7 +57,7 @@ impl Lock {
         self.try_acquire() || self.wait(verb, limit)
     }
 
-    #[cold]
+    #[inline(always)]
     #[track_caller]
     fn wait(&self, verb: &'static &'static str, limit: Option<Duration>) -> bool {
         match self.wait_in_line(verb, limit) {
@@ -70,13 +70,14 @@ impl Lock {
         }
     }
 
+    #[inline(always)]
     fn wait_in_line(
         &self,
         verb: &'static &'static str,
         limit: Option<Duration>,
     ) -> Result<Wake, Interruption> {
         let reason = self.holding.reason(verb, Holder::One(self.owner.get()));
-        self.line.wait(reason, limit.map(hub::after))
+        self.line.wait_as(0, reason, limit.map(hub::after))
     }
 
     /// Takes it whatever happens, and returns what is to be raised when that is done: what has
@@ -117,7 +118,7 @@ impl Lock {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn hand_on(&self) {
         match self.line.wake_first() {
             Some((task, _)) => {

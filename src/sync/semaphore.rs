@@ -40,18 +40,18 @@ impl Permits {
     }
 
     /// False: the time is over, or the caller unwinds.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn take(&self, limit: Option<Duration>) -> bool {
         wait::spend();
         self.try_take() || self.wait(limit)
     }
 
-    #[cold]
+    #[inline(always)]
     #[track_caller]
     fn wait(&self, limit: Option<Duration>) -> bool {
         let reason = Reason::new(self.verb).made_at(self.site);
-        match self.waiters.wait(reason, limit.map(hub::after)) {
+        match self.waiters.wait_as(0, reason, limit.map(hub::after)) {
             Ok(Wake::Ready(_)) => true, // whoever gave it back has given it to us
             Ok(Wake::Elapsed) => false,
             Err(interruption) => {
@@ -61,6 +61,7 @@ impl Permits {
         }
     }
 
+    #[inline(always)]
     #[track_caller]
     fn acquire(&self) -> Permit<'_> {
         if !self.take(None) {
@@ -76,7 +77,7 @@ impl Permits {
         if available >= self.bound {
             return Err(TooManyReleases);
         }
-        if self.waiters.is_empty() || self.waiters.wake_first().is_none() {
+        if !self.waiters.wake_one() {
             self.available.set(available + 1);
             if !self.watchers.is_empty() {
                 self.watchers.wake_all();
@@ -146,7 +147,6 @@ impl Semaphore {
     /// # Panics
     ///
     /// If it would have to wait while the caller unwinds.
-    #[inline]
     #[track_caller]
     pub fn acquire(&self) -> Permit<'_> {
         self.permits.acquire()

@@ -40,7 +40,9 @@ impl WaitList {
     }
 
     /// As [`wait`](WaitList::wait), with that number for whoever wakes us to see.
-    #[inline]
+    ///
+    /// Inlined where it is used, because that is where the reason is made (see [`Line::push_with`]).
+    #[inline(always)]
     pub(crate) fn wait_as(
         &self,
         number: u32,
@@ -48,8 +50,10 @@ impl WaitList {
         deadline: Option<Instant>,
     ) -> Result<Wake, Interruption> {
         let mut place = None;
-        let arm = |ticket| place = Some(self.push(Waiter::Ticket(ticket, number)));
-        let result = hub::park(reason, deadline, arm);
+        let result = hub::park(reason, deadline, |ticket| {
+            let key = self.line.borrow_mut().push_with(|| Waiter::Ticket(ticket, number));
+            place = Some(key);
+        });
         match (result, place) {
             (Ok(Wake::Ready(_)), _) | (_, None) => {} // whoever woke us took us out
             (_, Some(place)) => self.remove(place),
@@ -131,24 +135,52 @@ impl WaitList {
     }
 
     /// Takes out the first in line, and wakes him with `number`. False: he waits no more.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake_front(&self, number: u32) -> bool {
-        self.pop().is_some_and(|waiter| waiter.wake_with(number))
+        match self.pop_ticket() {
+            Some((ticket, _)) => hub::unpark(ticket, number),
+            None => self.pop().is_some_and(|waiter| waiter.wake_with(number)),
+        }
+    }
+
+    /// Takes out the first in line if he is what most are.
+    #[inline(always)]
+    fn pop_ticket(&self) -> Option<(Ticket, u32)> {
+        let mut line = self.line.borrow_mut();
+        let Some(&Waiter::Ticket(ticket, number)) = line.first() else { return None };
+        line.drop_first();
+        Some((ticket, number))
     }
 
     /// As [`wake_front`](WaitList::wake_front); he runs before everybody who is ready.
+    #[inline(always)]
     pub(crate) fn wake_front_next(&self, number: u32) -> bool {
-        match self.pop() {
-            Some(Waiter::Ticket(ticket, _)) => hub::unpark_next(ticket, number),
-            Some(waiter) => waiter.wake_with(number),
-            None => false,
+        match self.pop_ticket() {
+            Some((ticket, _)) => hub::unpark_next(ticket, number),
+            None => self.pop().is_some_and(|waiter| waiter.wake_with(number)),
         }
+    }
+
+    /// Wakes the first who waits still. False: nobody does.
+    #[inline(always)]
+    pub(crate) fn wake_one(&self) -> bool {
+        while !self.is_empty() {
+            if self.wake_front(0) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Wakes the first who waits still, with his own number. Returns who that is, and the number.
     #[inline]
     pub(crate) fn wake_first(&self) -> Option<(TaskId, u32)> {
         loop {
+            while let Some((ticket, number)) = self.pop_ticket() {
+                if hub::unpark(ticket, number) {
+                    return Some((ticket.task(), number));
+                }
+            }
             let waiter = self.pop()?;
             let (task, number) = (waiter.task(), waiter.number());
             if waiter.wake_with(number) {

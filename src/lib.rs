@@ -27,8 +27,8 @@
 //!
 //! There is no `async`, no executor to start and no attribute on `main`. [`spawn`] makes a
 //! *greenlet*: a function with a stack of its own, pinned to its thread. Whenever a call of this
-//! crate would block ([`net`], [`sleep`], [`Greenlet::join`] ...), the greenlet parks and the thread
-//! runs the others. The thread's own stack is the *main greenlet*, and waits like any other.
+//! crate would block ([`net`], [`sync`], [`queue`], [`sleep`], [`Greenlet::join`] ...), the greenlet
+//! parks and the thread runs the others. The thread's own stack is the *main greenlet*, and waits like any other.
 //!
 //! # How it works
 //!
@@ -72,6 +72,14 @@
 //! space is reserved, memory is used a page at a time. An overflow ends the process with a line that
 //! names the greenlet.
 //!
+//! # Between greenlets
+//!
+//! Code between two waits is never interrupted, so plain `Rc`, `Cell` and `RefCell` go a long way.
+//! What has to hold across a wait takes a lock, an event or a semaphore from [`sync`]; what is passed
+//! on, a [`queue`]; how many run at a time, a [`pool`]. All of them serve first come, first served,
+//! hand what is released to the first who waits, and lose nothing when a waiter is killed. A
+//! deadlock of the main greenlet is reported with who waits for which lock, and who holds it.
+//!
 //! # Features
 //!
 //! - `sanitizer`: tells AddressSanitizer about switches, for builds with `-Zsanitizer=address`.
@@ -88,6 +96,14 @@
 //! | `Timeout`, `with_timeout` | [`Timeout`], [`with_timeout`] |
 //! | `getcurrent()`, `local.local` | [`current`], [`greenlet_local!`] |
 //! | `util.print_run_info()`, `LoopExit` | [`dump`], [`BlocksForever`] |
+//! | `event.Event`, `event.AsyncResult` | [`sync::Event`], [`sync::AsyncResult`] |
+//! | `lock.Semaphore`, `lock.BoundedSemaphore`, `lock.RLock` | [`sync::Semaphore`], [`sync::BoundedSemaphore`], [`sync::RLock`] |
+//! | `threading.Lock`, `Condition`, `Barrier`, `Timer` | [`sync::Mutex`], [`sync::Condvar`], [`sync::Barrier`], [`sync::Timer`]; also [`sync::RwLock`] |
+//! | `queue.Queue`, `LifoQueue`, `PriorityQueue`, `JoinableQueue` | [`queue::Queue`], [`queue::LifoQueue`], [`queue::PriorityQueue`], [`queue::JoinableQueue`] |
+//! | `queue.Channel`, `multiprocessing.Pipe()` | [`queue::channel`], [`queue::pipe`] |
+//! | `pool.Group`, `pool.Pool` | [`pool::Group`], [`pool::Pool`] |
+//! | `p.map`, `p.imap`, `p.imap_unordered`, `p.apply_cb` | [`Pool::map`](pool::Pool::map), [`imap`](pool::Pool::imap), [`imap_unordered`](pool::Pool::imap_unordered), [`apply_cb`](pool::Pool::apply_cb) |
+//! | `concurrent.futures` | [`concurrent::GreenletPoolExecutor`], [`concurrent::Future`], [`concurrent::wait`], [`concurrent::as_completed`] |
 //! | `get_hub()`, `hub.handle_error` | [`Hub::current`], [`Hub::on_error`] |
 //! | `hub.loop.run_callback_threadsafe` | [`Remote::spawn`] |
 //! | `greenlet.greenlet`, `switch`, `throw` | [`raw::Coroutine`] |

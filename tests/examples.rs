@@ -10,6 +10,17 @@ use std::time::Duration;
 use greenloom::net::{SocketAddr, TcpListener};
 use indicatif::ProgressBar;
 
+#[path = "../examples/barrier.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod barrier;
+#[path = "../examples/code_timer.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod code_timer;
+#[path = "../examples/connect_retry.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod connect_retry;
+#[path = "../examples/dining.rs"]
+mod dining;
 #[path = "../examples/echo_client.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod echo_client;
@@ -19,11 +30,25 @@ mod echo_server;
 #[path = "../examples/million.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod million;
+#[path = "../examples/ordered.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod ordered;
+#[path = "../examples/pool.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod pool;
+#[path = "../examples/priority.rs"]
+mod priority;
+#[path = "../examples/producer_consumer.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod producer_consumer;
 #[path = "../examples/sleepers.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod sleepers;
 #[path = "../examples/switch.rs"]
 mod switch;
+#[path = "../examples/traffic_light.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod traffic_light;
 
 /// No test takes this long; one that does hangs.
 const HANG: Duration = Duration::from_secs(120);

@@ -90,6 +90,7 @@ impl GreenletPoolExecutor {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
+        self.check_open();
         let (future, job) = Future::new();
         let greenlet = self.pool.apply_async(move || job.run(f));
         future.began(greenlet.task());
@@ -111,7 +112,13 @@ impl GreenletPoolExecutor {
         F: Fn(I::Item) -> T + 'static,
         T: 'static,
     {
+        self.check_open();
         self.pool.imap(items, f)
+    }
+
+    #[track_caller]
+    fn check_open(&self) {
+        assert!(!self.pool.is_closed(), "the executor has been shut down");
     }
 
     /// Takes no more jobs, and waits until all it has are done. While the caller unwinds, it does not

@@ -64,7 +64,7 @@ impl Pool {
 
     #[track_caller]
     fn check_open(&self) {
-        assert!(!self.crew.is_closed(), "the pool has been closed");
+        assert!(!self.is_closed(), "the pool has been closed");
     }
 
     /// As [`spawn`](crate::spawn), once there is a slot. While the caller unwinds it does not wait
@@ -129,7 +129,7 @@ impl Pool {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
-        if self.crew.is_closed() {
+        if self.is_closed() {
             return Err(SpawnError::Closed(f));
         }
         match self.crew.enter(limit) {
@@ -332,6 +332,12 @@ impl Pool {
     /// wait in `spawn` already, queued jobs, and the `map` and `imap` that have begun.
     pub fn close(&self) {
         self.crew.close();
+    }
+
+    /// Has it been [closed](Pool::close)?
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.crew.is_closed()
     }
 
     /// Waits until nothing runs in the pool and nothing is queued, or has been so at some time since;

@@ -9,7 +9,7 @@ use super::mutex::MutexGuard;
 use crate::hub::{self, Reason, Wake};
 use crate::wait::WaitList;
 
-/// Waits, with a [`Mutex`] released, until somebody says that what it guards has changed.
+/// Waits, with a [`Mutex`](super::Mutex) released, until somebody says that what it guards has changed.
 ///
 /// A notification wakes those who wait at that moment, in order of arrival; nobody wakes without
 /// one. One that reaches a waiter who is killed or timed out before he has the lock again goes to

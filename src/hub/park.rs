@@ -474,9 +474,10 @@ pub(crate) fn after(time: Duration) -> Instant {
 
 // ── who holds what ──
 
-/// Somebody will wait for something that was made at `site` and is held by `holder`.
-pub(crate) fn note_hold(site: &'static Location<'static>, holder: Holder) -> HoldId {
-    with(|hub| hub.holds.insert(site, holder))
+/// Somebody will wait for something that was made at `site` and is held by `holder`. `None`: there
+/// is no hub any more, and nobody waits.
+pub(crate) fn note_hold(site: &'static Location<'static>, holder: Holder) -> Option<HoldId> {
+    if current::has_ended() { None } else { Some(with(|hub| hub.holds.insert(site, holder))) }
 }
 
 /// It is held by somebody else.

@@ -10,6 +10,10 @@ use crate::hub::{self, Reason, Wake};
 use crate::wait::sealed::HasLine;
 use crate::wait::{self, WaitList, Waitable};
 
+/// The number in line of those who wait by [`Event::wait`], and say when they have run. Those of
+/// `wait_any`, `joinall` and the like do not.
+const WAITER: u32 = u32::MAX / 4 + 1;
+
 /// A flag that greenlets can wait for. A handle: clones name the same event.
 ///
 /// [`set`](Event::set) wakes everybody who waits at that moment, in order of arrival, even if the
@@ -61,7 +65,7 @@ impl Event {
     pub fn set(&self) {
         self.inner.is_set.set(true);
         if !self.inner.line.is_empty() {
-            let woken = self.inner.line.wake_all();
+            let woken = self.inner.line.wake_all_counting(WAITER);
             self.inner.waking.set(self.inner.waking.get() + woken);
         }
     }
@@ -114,7 +118,7 @@ impl Inner {
     #[track_caller]
     fn wait(&self, limit: Option<Duration>) -> bool {
         let reason = Reason::new(&"wait of the Event").made_at(self.site);
-        match self.line.wait(reason, limit.map(hub::after)) {
+        match self.line.wait_as(WAITER, reason, limit.map(hub::after)) {
             Ok(Wake::Ready(_)) => {
                 self.waking.set(self.waking.get() - 1);
                 true

@@ -25,18 +25,12 @@ impl Holding {
 
     /// The reason of a wait for what `holder` holds.
     pub(super) fn reason(&self, verb: &'static &'static str, holder: Holder) -> Reason {
-        let id = match self.noted.get() {
-            Some(id) => {
-                hub::change_holder(id, holder);
-                id
-            }
-            None => {
-                let id = hub::note_hold(self.site, holder);
-                self.noted.set(Some(id));
-                id
-            }
-        };
-        Reason::new(verb).held(id)
+        match self.noted.get() {
+            Some(id) => hub::change_holder(id, holder),
+            None => self.noted.set(hub::note_hold(self.site, holder)),
+        }
+        let reason = Reason::new(verb);
+        self.noted.get().map_or(reason.made_at(self.site), |id| reason.held(id))
     }
 
     /// It has gone to somebody else, and others may wait still.

@@ -25,8 +25,8 @@ pub(crate) enum Waiter {
     Bell(Rc<Bell>, usize),
 }
 
-/// The number of one who waits for this thing alone, where it is not said otherwise; of several, it
-/// is the index of the thing in their list.
+/// The number of one who waits for this thing alone, where nothing else is agreed on. (Of those who
+/// wait for several, it is the index of the thing in their list.)
 const ALONE: u32 = u32::MAX / 4;
 
 impl WaitList {
@@ -189,16 +189,21 @@ impl WaitList {
         }
     }
 
-    /// Wakes all who wait now, in order. Returns how many of them wait for this thing alone.
-    pub(crate) fn wake_all(&self) -> u32 {
-        let mut alone = 0;
+    /// Wakes all who wait now, in order.
+    pub(crate) fn wake_all(&self) {
+        self.wake_all_counting(ALONE);
+    }
+
+    /// As [`wake_all`](WaitList::wake_all). Returns how many of them had that number.
+    pub(crate) fn wake_all_counting(&self, number: u32) -> u32 {
+        let mut count = 0;
         while let Some(waiter) = self.pop() {
-            let number = waiter.number();
-            if waiter.wake_with(number) && number == ALONE {
-                alone += 1;
+            let his = waiter.number();
+            if waiter.wake_with(his) && his == number {
+                count += 1;
             }
         }
-        alone
+        count
     }
 
     /// Wakes all who wait now with `number`, in order.

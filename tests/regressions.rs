@@ -879,3 +879,21 @@ fn handles_are_unwind_safe() {
     both::<greenloom::Greenlet<()>>();
     both::<Coroutine<u32>>();
 }
+
+/// An event counts those whom `set` has woken and who have not run yet, to let them go before late
+/// comers. Those who waited by `joinall` never said that they had run, and the next `wait` let others
+/// pass for ever.
+#[test]
+fn an_event_that_was_joined_can_be_waited_for_again() {
+    within(MINUTE, || {
+        let event = greenloom::sync::Event::new();
+        let joined = spawn({
+            let event = event.clone();
+            move || greenloom::joinall([&event])
+        });
+        until_parked(joined.id());
+        event.set();
+        joined.join();
+        event.wait();
+    });
+}

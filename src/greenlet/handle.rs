@@ -133,6 +133,7 @@ impl<T: 'static> Greenlet<T> {
 
     /// True: it has ended. False: `deadline` came first, it refuses to be killed, or the caller
     /// unwinds.
+    #[inline(always)]
     #[track_caller]
     pub(super) fn join_until(&self, deadline: Option<Instant>) -> bool {
         let reason = Reason::new(&"join").of(self.record.task());

@@ -31,6 +31,7 @@ const ALONE: u32 = u32::MAX / 4;
 
 impl WaitList {
     /// Waits in this line, whatever is true already, until woken or until `deadline`.
+    #[inline(always)]
     pub(crate) fn wait(
         &self,
         reason: Reason,

@@ -8,7 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
+use greenloom::concurrent::{self, ALL_COMPLETED};
 use greenloom::net::{TcpListener, TcpStream};
+use greenloom::pool::SpawnError;
+use greenloom::queue::{GetError, PutError, Queue, channel, pipe};
+use greenloom::sync::{
+    AsyncResult, Barrier, BrokenBarrier, Condvar, Event, Mutex, RwLock, Semaphore,
+};
 use greenloom::{
     Greenlet, Waitable, catch_interrupt, current, idle, joinall, joinall_timeout, killall, scope,
     shield, sleep, spawn, spawn_later, wait_any_timeout, with_timeout, yield_now,
@@ -16,7 +22,7 @@ use greenloom::{
 use util::{
     End, FullListener, HOUR, Living, Log, MINUTE, Shown, at_drop, blocks_forever, end_of,
     every_wait, ms, reports, settle, state_of, stuck, swallow, tcp_pair, until, until_parked,
-    within,
+    waits, within,
 };
 
 #[test]
@@ -1045,10 +1051,10 @@ fn on<R>(pair: &(TcpStream, TcpStream), f: impl FnOnce(&TcpStream) -> R) -> R {
     f(&pair.0)
 }
 
-/// `while_unwinding! { test: prepared call => answer; .. }`
+/// `while_unwinding! { module: test: prepared call => answer; .. }`
 macro_rules! while_unwinding {
-    ($($name:ident: $prepare:expr => $expected:expr;)+) => {
-        mod while_unwinding {
+    ($module:ident: $($name:ident: $prepare:expr => $expected:expr;)+) => {
+        mod $module {
             use super::*;
             $(
                 #[test]
@@ -1060,7 +1066,7 @@ macro_rules! while_unwinding {
     };
 }
 
-while_unwinding! {
+while_unwinding! { while_unwinding:
     sleep_returns: || || sleep(HOUR) => ();
     yield_now_returns: || || yield_now() => ();
     idle_returns: || || idle() => ();
@@ -1146,6 +1152,216 @@ while_unwinding! {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         move || kind(listener.accept())
     } => Some(io::ErrorKind::Other);
+}
+
+/// Whether `f` fails by a panic, because it has nothing to return.
+fn panics<T>(f: impl FnOnce() -> T) -> bool {
+    swallow(f).is_err()
+}
+
+while_unwinding! { instruments_while_unwinding:
+    event_wait_returns: || {
+        let event = Event::new();
+        move || {
+            event.wait();
+            event.is_set()
+        }
+    } => false;
+    event_wait_timeout_is_false: || || Event::new().wait_timeout(HOUR) => false;
+    async_result_wait_returns: || || AsyncResult::<u32, ()>::new().wait() => ();
+    async_result_get_works: || {
+        || {
+            let result = AsyncResult::<u32, ()>::new();
+            result.set(7).unwrap();
+            result.get()
+        }
+    } => Ok::<u32, ()>(7);
+    async_result_wait_timeout_is_false: || {
+        || AsyncResult::<u32, ()>::new().wait_timeout(HOUR)
+    } => false;
+    async_result_get_panics: || || panics(|| AsyncResult::<u32, ()>::new().get()) => true;
+    async_result_get_timeout_is_an_error: || {
+        || AsyncResult::<u32, ()>::new().get_timeout(HOUR).is_err()
+    } => true;
+    acquire_panics: || || panics(|| drop(Semaphore::new(0).acquire())) => true;
+    acquire_timeout_is_none: || || Semaphore::new(0).acquire_timeout(HOUR).is_none() => true;
+    acquire_works: || || Semaphore::new(1).acquire().forget() => ();
+    lock_panics: || {
+        let mutex = waits::held_mutex();
+        move || panics(|| drop(mutex.lock()))
+    } => true;
+    lock_timeout_is_none: || {
+        let mutex = waits::held_mutex();
+        move || mutex.lock_timeout(HOUR).is_none()
+    } => true;
+    lock_works: || || *Mutex::new(7).lock() => 7;
+    rlock_panics: || {
+        let rlock = waits::held_rlock();
+        move || panics(|| drop(rlock.lock()))
+    } => true;
+    rlock_timeout_is_none: || {
+        let rlock = waits::held_rlock();
+        move || rlock.lock_timeout(HOUR).is_none()
+    } => true;
+    read_lock_panics: || {
+        let rwlock = waits::write_locked();
+        move || panics(|| drop(rwlock.read()))
+    } => true;
+    read_lock_timeout_is_none: || {
+        let rwlock = waits::write_locked();
+        move || rwlock.read_timeout(HOUR).is_none()
+    } => true;
+    write_lock_panics: || {
+        let rwlock = waits::read_locked();
+        move || panics(|| drop(rwlock.write()))
+    } => true;
+    write_lock_timeout_is_none: || {
+        let rwlock = waits::read_locked();
+        move || rwlock.write_timeout(HOUR).is_none()
+    } => true;
+    rwlock_works: || {
+        || {
+            let rwlock = RwLock::new(7);
+            *rwlock.write() += 1;
+            *rwlock.read()
+        }
+    } => 8;
+    condvar_wait_returns_the_guard: || {
+        let mutex = Mutex::new(7);
+        move || *Condvar::new().wait(mutex.lock())
+    } => 7;
+    condvar_wait_timeout_was_not_notified: || {
+        let mutex = Mutex::new(7);
+        move || Condvar::new().wait_timeout(mutex.lock(), HOUR).1
+    } => false;
+    barrier_wait_breaks_the_barrier: || {
+        let barrier = Barrier::new(2);
+        move || (barrier.wait().err(), barrier.is_broken())
+    } => (Some(BrokenBarrier), true);
+    queue_get_finds_it_empty: || || Queue::<u32>::new().get() => Err::<u32, _>(GetError::Empty);
+    queue_peek_finds_it_empty: || || Queue::<u32>::new().peek() => Err::<u32, _>(GetError::Empty);
+    queue_get_timeout_is_an_error: || || Queue::<u32>::new().get_timeout(HOUR).is_err() => true;
+    queue_put_finds_it_full: || {
+        let full = waits::full_queue();
+        move || full.put(1)
+    } => Err::<(), _>(PutError::Full(1));
+    queue_put_timeout_gives_it_back: || {
+        let full = waits::full_queue();
+        move || full.put_timeout(1, HOUR).map_err(PutError::into_inner)
+    } => Err::<(), _>(1);
+    queue_put_and_get_work: || {
+        || {
+            let queue = Queue::<u32>::new();
+            queue.put(7).unwrap();
+            queue.get()
+        }
+    } => Ok::<_, GetError>(7);
+    queue_iteration_ends: || || Queue::<u32>::new().iter().next() => None::<u32>;
+    channel_put_finds_it_full: || || channel().put(1) => Err::<(), _>(PutError::Full(1));
+    channel_get_finds_it_empty: || || channel::<u32>().get() => Err::<u32, _>(GetError::Empty);
+    queue_join_returns: || {
+        let queue = waits::with_one_item();
+        move || {
+            queue.join();
+            queue.unfinished()
+        }
+    } => 1;
+    queue_join_timeout_is_false: || {
+        let queue = waits::with_one_item();
+        move || queue.join_timeout(HOUR)
+    } => false;
+    pipe_recv_finds_it_empty: || {
+        let (here, there) = pipe::<u32, u32>();
+        move || {
+            let received = here.recv();
+            drop(there);
+            received
+        }
+    } => Err::<u32, _>(GetError::Empty);
+    pipe_poll_is_false: || {
+        let (here, there) = pipe::<u32, u32>();
+        move || {
+            let polled = here.poll(HOUR);
+            drop(there);
+            polled
+        }
+    } => false;
+    wait_any_timeout_of_many_kinds_is_none: || {
+        || {
+            let (event, queue) = (Event::new(), Queue::<u32>::new());
+            wait_any_timeout([&event as &dyn Waitable, &queue], HOUR)
+        }
+    } => None::<usize>;
+    pool_spawn_joins_the_line: || {
+        let full = waits::full_pool();
+        move || full.spawn(|| ()).is_finished()
+    } => false;
+    pool_spawn_timeout_gives_it_back: || {
+        let full = waits::full_pool();
+        move || match full.spawn_timeout(|| 7, HOUR) {
+            Err(SpawnError::Full(f) | SpawnError::Elapsed(f)) => f(),
+            Ok(_) | Err(SpawnError::Closed(_)) => 0,
+        }
+    } => 7;
+    pool_wait_available_returns: || {
+        let full = waits::full_pool();
+        move || full.wait_available()
+    } => ();
+    pool_wait_available_timeout_is_false: || {
+        let full = waits::full_pool();
+        move || full.wait_available_timeout(HOUR)
+    } => false;
+    pool_join_returns: || {
+        let full = waits::full_pool();
+        move || full.join()
+    } => ();
+    pool_join_timeout_is_false: || {
+        let full = waits::full_pool();
+        move || full.join_timeout(HOUR)
+    } => false;
+    pool_kill_returns: || {
+        let slow = waits::slow_pool();
+        move || slow.kill()
+    } => ();
+    pool_kill_timeout_is_false: || {
+        let slow = waits::slow_pool();
+        move || slow.kill_timeout(HOUR)
+    } => false;
+    group_join_returns: || {
+        let slow = waits::slow_group();
+        move || slow.join()
+    } => ();
+    group_kill_timeout_is_false: || {
+        let slow = waits::slow_group();
+        move || slow.kill_timeout(HOUR)
+    } => false;
+    future_result_panics: || {
+        let (_, job) = waits::busy_executor();
+        move || panics(|| job.result())
+    } => true;
+    future_result_timeout_is_an_error: || {
+        let (_, job) = waits::busy_executor();
+        move || job.result_timeout(HOUR).is_err()
+    } => true;
+    concurrent_wait_returns: || {
+        let (_, job) = waits::busy_executor();
+        move || {
+            let waited = concurrent::wait([&job], ALL_COMPLETED);
+            (waited.done.len(), waited.not_done.len())
+        }
+    } => (0, 1);
+    as_completed_ends: || {
+        let (_, job) = waits::busy_executor();
+        move || concurrent::as_completed([&job]).next().is_none()
+    } => true;
+    executor_shutdown_returns: || {
+        let (executor, _) = waits::busy_executor();
+        move || executor.shutdown()
+    } => ();
+    executor_shutdown_timeout_is_false: || {
+        let (executor, _) = waits::busy_executor();
+        move || executor.shutdown_timeout(HOUR)
+    } => false;
 }
 
 #[cfg(target_os = "linux")] // elsewhere a full backlog may refuse

@@ -9,13 +9,19 @@ use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use greenloom::concurrent::{self, ALL_COMPLETED, GreenletPoolExecutor};
+use greenloom::pool::{Pool, SpawnError};
+use greenloom::queue::{GetError, JoinableQueue, PutError, Queue, channel, pipe};
+use greenloom::sync::{
+    AsyncResult, Barrier, BoundedSemaphore, BrokenBarrier, Condvar, Event, Mutex, RwLock, Semaphore,
+};
 use greenloom::{
     Elapsed, Greenlet, JoinError, Timeout, catch_interrupt, joinall, joinall_timeout, scope,
     shield, sleep, spawn, wait_any_timeout, with_timeout, yield_now,
 };
 use util::{
     End, HOUR, Living, Log, MINUTE, Shown, at_drop, blocks_forever, end_of, every_wait, ms,
-    reports, settle, spin, state_of, stuck, swallow, tcp_pair, until, until_parked, within,
+    reports, settle, spin, state_of, stuck, swallow, tcp_pair, until, until_parked, waits, within,
 };
 
 #[test]
@@ -283,6 +289,62 @@ fn a_sleep_beats_a_timeout_that_is_due() {
 }
 
 #[test]
+fn a_wake_up_beats_a_timeout_that_is_due() {
+    within(MINUTE, || {
+        let event = Event::new();
+        late_after({
+            let event = event.clone();
+            move || event.set()
+        });
+        assert!(event.wait_timeout(LIMIT));
+
+        let result = AsyncResult::<u32, ()>::new();
+        late_after({
+            let result = result.clone();
+            move || result.set(7).unwrap()
+        });
+        assert_eq!(result.get_timeout(LIMIT), Ok(Ok(7)));
+
+        let semaphore = Rc::new(Semaphore::new(0));
+        late_after({
+            let semaphore = semaphore.clone();
+            move || semaphore.release()
+        });
+        assert!(semaphore.acquire_timeout(LIMIT).is_some());
+
+        let future = GreenletPoolExecutor::new(1).submit(|| {
+            spin(2 * LIMIT);
+            7
+        });
+        assert_eq!(future.result_timeout(LIMIT).unwrap().unwrap(), 7);
+    });
+}
+
+/// T4: whoever leaves room is heard before the limit, too.
+#[test]
+fn an_item_and_a_place_beat_a_timeout_that_is_due() {
+    within(MINUTE, || {
+        let queue = Queue::<u32>::bounded(1);
+        late_after({
+            let queue = queue.clone();
+            move || queue.try_put(1).unwrap()
+        });
+        assert_eq!(queue.get_timeout(LIMIT), Ok(1));
+
+        queue.put(2).unwrap();
+        late_after({
+            let queue = queue.clone();
+            move || assert_eq!(queue.try_get(), Ok(2))
+        });
+        assert_eq!(queue.put_timeout(3, LIMIT), Ok(()));
+
+        let pool = Pool::new(1);
+        pool.spawn(|| spin(2 * LIMIT));
+        assert!(pool.spawn_timeout(|| (), LIMIT).is_ok());
+    });
+}
+
+#[test]
 fn data_beats_a_timeout_that_is_due() {
     within(MINUTE, || {
         let (mut here, mut there) = tcp_pair();
@@ -361,6 +423,50 @@ fn no_time_is_a_question() {
         assert_eq!(wait_any_timeout([&not, &done], Duration::ZERO), Some(1));
         assert_eq!(wait_any_timeout([&not], Duration::ZERO), None);
         assert!(done.kill_timeout(Duration::ZERO));
+    });
+}
+
+/// As above, of everything that can be had or not.
+#[test]
+fn no_time_is_a_question_to_every_instrument() {
+    within(MINUTE, || {
+        let event = Event::new();
+        assert!(!event.wait_timeout(Duration::ZERO));
+        event.set();
+        assert!(event.wait_timeout(Duration::ZERO));
+
+        let result = AsyncResult::<u32, ()>::new();
+        assert_eq!(result.get_timeout(Duration::ZERO), Err(Elapsed));
+        assert!(!result.wait_timeout(Duration::ZERO));
+        result.set(7).unwrap();
+        assert_eq!(result.get_timeout(Duration::ZERO), Ok(Ok(7)));
+
+        let semaphore = Semaphore::new(1);
+        let permit = semaphore.acquire_timeout(Duration::ZERO);
+        assert!(permit.is_some());
+        assert!(semaphore.acquire_timeout(Duration::ZERO).is_none());
+
+        let mutex = Mutex::new(7);
+        assert_eq!(*mutex.lock_timeout(Duration::ZERO).unwrap(), 7);
+        assert!(waits::held_mutex().lock_timeout(Duration::ZERO).is_none());
+        let rwlock = RwLock::new(7);
+        assert_eq!(*rwlock.write_timeout(Duration::ZERO).unwrap(), 7);
+        assert!(waits::read_locked().read_timeout(Duration::ZERO).is_some());
+        assert!(waits::read_locked().write_timeout(Duration::ZERO).is_none());
+
+        let queue = Queue::<u32>::bounded(1);
+        assert_eq!(queue.get_timeout(Duration::ZERO), Err(GetError::Elapsed));
+        assert_eq!(queue.put_timeout(1, Duration::ZERO), Ok(()));
+        assert_eq!(queue.put_timeout(2, Duration::ZERO), Err(PutError::Elapsed(2)));
+        assert_eq!(queue.peek_timeout(Duration::ZERO), Ok(1));
+        assert_eq!(queue.get_timeout(Duration::ZERO), Ok(1));
+
+        let pool = Pool::new(1);
+        assert!(pool.join_timeout(Duration::ZERO));
+        assert!(pool.spawn_timeout(|| sleep(HOUR), Duration::ZERO).is_ok());
+        assert!(matches!(pool.spawn_timeout(|| (), Duration::ZERO), Err(SpawnError::Elapsed(_))));
+        assert!(!pool.wait_available_timeout(Duration::ZERO));
+        assert!(!pool.join_timeout(Duration::ZERO));
     });
 }
 
@@ -594,6 +700,55 @@ fn every_limit_says_so_in_its_own_way() {
     });
 }
 
+#[test]
+fn every_limit_of_an_instrument_says_so_in_its_own_way() {
+    within(MINUTE, || {
+        assert!(!Event::new().wait_timeout(ms(1)));
+        assert_eq!(AsyncResult::<u32, ()>::new().get_timeout(ms(1)), Err(Elapsed));
+        assert!(!AsyncResult::<u32, ()>::new().wait_timeout(ms(1)));
+        assert!(Semaphore::new(0).acquire_timeout(ms(1)).is_none());
+        assert!(BoundedSemaphore::new(0).acquire_timeout(ms(1)).is_none());
+        assert!(waits::held_mutex().lock_timeout(ms(1)).is_none());
+        assert!(waits::held_rlock().lock_timeout(ms(1)).is_none());
+        assert!(waits::write_locked().read_timeout(ms(1)).is_none());
+        assert!(waits::read_locked().write_timeout(ms(1)).is_none());
+
+        let (mutex, condvar) = (Mutex::new(7), Condvar::new());
+        let (guard, notified) = condvar.wait_timeout(mutex.lock(), ms(1));
+        assert_eq!((*guard, notified), (7, false));
+        let (guard, notified) = condvar.wait_timeout_while(guard, ms(1), |_| true);
+        assert_eq!((*guard, notified), (7, false));
+        let barrier = Barrier::new(2);
+        assert_eq!(barrier.wait_timeout(ms(1)).err(), Some(BrokenBarrier));
+
+        assert_eq!(Queue::<u32>::new().get_timeout(ms(1)), Err(GetError::Elapsed));
+        assert_eq!(Queue::<u32>::new().peek_timeout(ms(1)), Err(GetError::Elapsed));
+        assert_eq!(waits::full_queue().put_timeout(1, ms(1)), Err(PutError::Elapsed(1)));
+        assert_eq!(channel().put_timeout(1, ms(1)), Err(PutError::Elapsed(1)));
+        assert_eq!(channel::<u32>().get_timeout(ms(1)), Err(GetError::Elapsed));
+        assert!(!waits::with_one_item().join_timeout(ms(1)));
+        assert!(JoinableQueue::<u32>::new().join_timeout(ms(1)));
+        let (here, _there) = pipe::<u32, u32>();
+        assert_eq!(here.recv_timeout(ms(1)), Err(GetError::Elapsed));
+        assert!(!here.poll(ms(1)));
+        assert_eq!(wait_any_timeout([Event::new()], ms(1)), None);
+
+        let pool = waits::slow_pool();
+        assert!(matches!(pool.spawn_timeout(|| (), ms(1)), Err(SpawnError::Elapsed(_))));
+        assert!(!pool.wait_available_timeout(ms(1)));
+        assert!(!pool.join_timeout(ms(1)));
+        assert!(!pool.kill_timeout(ms(1)));
+        let group = waits::slow_group();
+        assert!(!group.join_timeout(ms(1)));
+        assert!(!group.kill_timeout(ms(1)));
+
+        let (executor, job) = waits::busy_executor();
+        assert_eq!(job.result_timeout(ms(1)).err(), Some(Elapsed));
+        assert_eq!(concurrent::wait_timeout([&job], ms(1), ALL_COMPLETED).not_done.len(), 1);
+        assert!(!executor.shutdown_timeout(ms(1)));
+    });
+}
+
 /// None of them is early.
 #[test]
 fn no_limit_is_early() {
@@ -601,12 +756,23 @@ fn no_limit_is_early() {
         let other = spawn(|| sleep(HOUR));
         let (mut here, _there) = tcp_pair();
         here.set_read_timeout(Some(ms(10))).unwrap();
-        let limits: [&mut dyn FnMut(); 5] = [
+        let (queue, full, pool) = (Queue::<u32>::new(), waits::full_queue(), waits::full_pool());
+        let (mutex, condvar) = (Mutex::new(()), Condvar::new());
+        let limits: [&mut dyn FnMut(); 14] = [
             &mut || assert!(!other.join_timeout(ms(10))),
             &mut || assert!(!joinall_timeout([&other], ms(10))),
             &mut || assert_eq!(wait_any_timeout([&other], ms(10)), None),
             &mut || assert!(with_timeout(ms(10), || sleep(HOUR)).is_err()),
             &mut || assert!(here.read(&mut [0]).is_err()),
+            &mut || assert!(!Event::new().wait_timeout(ms(10))),
+            &mut || assert!(Semaphore::new(0).acquire_timeout(ms(10)).is_none()),
+            &mut || assert!(!condvar.wait_timeout(mutex.lock(), ms(10)).1),
+            &mut || assert!(Barrier::new(2).wait_timeout(ms(10)).is_err()),
+            &mut || assert!(queue.get_timeout(ms(10)).is_err()),
+            &mut || assert!(full.put_timeout(1, ms(10)).is_err()),
+            &mut || assert!(pool.spawn_timeout(|| (), ms(10)).is_err()),
+            &mut || assert!(!pool.wait_available_timeout(ms(10))),
+            &mut || assert!(!pool.join_timeout(ms(10))),
         ];
         for limit in limits {
             let start = Instant::now();

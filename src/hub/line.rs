@@ -123,6 +123,17 @@ impl<T> Line<T> {
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
+
+    /// Everybody, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        let mut at = self.others.as_ref().map_or(NOBODY, |others| others.front);
+        let behind = std::iter::from_fn(move || {
+            let linked = self.others.as_ref()?.places.get(at)?;
+            at = linked.behind;
+            Some(&linked.place.waiter)
+        });
+        self.first().into_iter().chain(behind)
+    }
 }
 
 impl<T> Default for Others<T> {
@@ -161,6 +172,13 @@ mod tests {
     use super::*;
 
     fn drain(line: &mut Line<u32>) -> Vec<u32> {
+        let seen: Vec<_> = line.iter().copied().collect();
+        let served: Vec<_> = pop_all(line);
+        assert_eq!(seen, served);
+        served
+    }
+
+    fn pop_all(line: &mut Line<u32>) -> Vec<u32> {
         std::iter::from_fn(|| line.pop()).collect()
     }
 

@@ -43,6 +43,8 @@ pub struct Barrier {
     parties: usize,
     waiting: Cell<usize>,
     is_broken: Cell<bool>,
+    /// How often it has opened, for good or for bad.
+    round: Cell<u64>,
     line: WaitList,
     site: &'static Location<'static>,
 }
@@ -56,6 +58,7 @@ impl Barrier {
             parties: parties.max(1),
             waiting: Cell::new(0),
             is_broken: Cell::new(false),
+            round: Cell::new(0),
             line: WaitList::default(),
             site: Location::caller(),
         }
@@ -88,23 +91,36 @@ impl Barrier {
             return Err(BrokenBarrier);
         }
         if self.waiting.get() + 1 == self.parties {
+            if !self.line.all_wait() {
+                // Somebody has been killed, or has run out of time, and has not run since.
+                self.abort();
+                return Err(BrokenBarrier);
+            }
             self.open(PASS);
             return Ok(BarrierWaitResult { is_leader: true });
         }
         self.waiting.set(self.waiting.get() + 1);
+        let round = self.round.get();
         let reason = Reason::new(&"wait of the Barrier").made_at(self.site);
         match self.line.wait(reason, limit.map(hub::after)) {
             Ok(Wake::Ready(PASS)) => Ok(BarrierWaitResult { is_leader: false }),
             Ok(Wake::Ready(_)) => Err(BrokenBarrier),
             Ok(Wake::Elapsed) => {
-                self.abort();
+                self.does_not_come(round);
                 Err(BrokenBarrier)
             }
             Err(interruption) => {
-                self.abort();
+                self.does_not_come(round);
                 hub::raise(interruption);
                 Err(BrokenBarrier)
             }
+        }
+    }
+
+    /// Somebody has left who was waited for in that round. The others may be in another by now.
+    fn does_not_come(&self, round: u64) {
+        if round == self.round.get() {
+            self.abort();
         }
     }
 
@@ -123,6 +139,7 @@ impl Barrier {
 
     fn open(&self, told: u32) {
         self.waiting.set(0);
+        self.round.set(self.round.get() + 1);
         self.line.wake_all_with(told);
     }
 

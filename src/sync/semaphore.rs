@@ -155,14 +155,14 @@ impl Semaphore {
     /// A permit, if there is one. It never waits, and never switches.
     #[inline]
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.permits.try_take().then_some(Permit { permits: &self.permits })
+        self.permits.try_take().then(|| Permit { permits: &self.permits })
     }
 
     /// As [`acquire`](Semaphore::acquire), but waits at most so long; not at all while the caller
     /// unwinds.
     #[track_caller]
     pub fn acquire_timeout(&self, d: Duration) -> Option<Permit<'_>> {
-        self.permits.take(Some(d)).then_some(Permit { permits: &self.permits })
+        self.permits.take(Some(d)).then(|| Permit { permits: &self.permits })
     }
 
     /// One permit more, to the first who waits for one. It never switches.
@@ -228,13 +228,13 @@ impl BoundedSemaphore {
 
     /// As [`Semaphore::try_acquire`].
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.permits.try_take().then_some(Permit { permits: &self.permits })
+        self.permits.try_take().then(|| Permit { permits: &self.permits })
     }
 
     /// As [`Semaphore::acquire_timeout`].
     #[track_caller]
     pub fn acquire_timeout(&self, d: Duration) -> Option<Permit<'_>> {
-        self.permits.take(Some(d)).then_some(Permit { permits: &self.permits })
+        self.permits.take(Some(d)).then(|| Permit { permits: &self.permits })
     }
 
     /// Gives back a permit that was [forgotten](Permit::forget). It never switches.

@@ -130,6 +130,14 @@ impl WaitList {
         }
     }
 
+    /// Does everybody wait still who stands here?
+    pub(crate) fn all_wait(&self) -> bool {
+        self.line.borrow().iter().all(|waiter| match waiter {
+            Waiter::Ticket(ticket, _) => hub::waits(*ticket),
+            Waiter::Start(..) | Waiter::Bell(..) => true,
+        })
+    }
+
     #[inline]
     fn pop(&self) -> Option<Waiter> {
         self.line.borrow_mut().pop()

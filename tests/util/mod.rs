@@ -365,26 +365,36 @@ impl Shown {
 /// [`every_wait`] makes one test of each.
 pub(crate) mod waits {
     use std::io::{Read, Write};
+    use std::rc::Rc;
 
+    use greenloom::concurrent::{self, ALL_COMPLETED, Future, GreenletPoolExecutor};
     use greenloom::net::{TcpListener, TcpStream};
+    use greenloom::pool::{Group, Pool};
+    use greenloom::queue::{JoinableQueue, LifoQueue, PriorityQueue, Queue, channel, pipe};
     use greenloom::raw::Coroutine;
+    use greenloom::sync::{
+        AsyncResult, Barrier, BoundedSemaphore, Condvar, Event, Mutex, RLock, RwLock, Semaphore,
+    };
     use greenloom::{Greenlet, Waitable, spawn};
 
-    use super::{FullListener, HOUR, tcp_pair};
+    use super::{FullListener, HOUR, tcp_pair, until_parked};
 
     fn sleeper() -> Greenlet<()> {
         spawn(sleep)
     }
 
-    /// A greenlet that a kill will not end for an hour, because it cleans up.
+    /// Takes an hour to clean up after it was killed.
+    fn die_slowly() {
+        if let Err(interrupt) = greenloom::catch_interrupt(sleep) {
+            sleep();
+            interrupt.resume();
+        }
+    }
+
+    /// A greenlet that a kill will not end for an hour.
     fn slow_to_die() -> Greenlet<()> {
-        let slow = spawn(|| {
-            if let Err(interrupt) = greenloom::catch_interrupt(sleep) {
-                sleep();
-                interrupt.resume();
-            }
-        });
-        super::until_parked(slow.id());
+        let slow = spawn(die_slowly);
+        until_parked(slow.id());
         slow
     }
 
@@ -476,6 +486,409 @@ pub(crate) mod waits {
         }
     }
 
+    // Between greenlets.
+
+    /// `lock`, while another greenlet does `hold`, which does not end.
+    fn held<L: 'static>(lock: L, hold: fn(&L)) -> Rc<L> {
+        let lock = Rc::new(lock);
+        let holder = {
+            let lock = Rc::clone(&lock);
+            spawn(move || hold(&lock))
+        };
+        until_parked(holder.id());
+        lock
+    }
+
+    pub(crate) fn held_mutex() -> Rc<Mutex<()>> {
+        held(Mutex::new(()), |mutex| {
+            let _held = mutex.lock();
+            sleep();
+        })
+    }
+
+    pub(crate) fn held_rlock() -> Rc<RLock<()>> {
+        held(RLock::new(()), |rlock| {
+            let _held = rlock.lock();
+            sleep();
+        })
+    }
+
+    pub(crate) fn read_locked() -> Rc<RwLock<()>> {
+        held(RwLock::new(()), |rwlock| {
+            let _held = rwlock.read();
+            sleep();
+        })
+    }
+
+    pub(crate) fn write_locked() -> Rc<RwLock<()>> {
+        held(RwLock::new(()), |rwlock| {
+            let _held = rwlock.write();
+            sleep();
+        })
+    }
+
+    pub(crate) fn event_wait() {
+        Event::new().wait();
+    }
+
+    pub(crate) fn event_wait_timeout() {
+        Event::new().wait_timeout(HOUR);
+    }
+
+    pub(crate) fn async_result_get() {
+        let _ = AsyncResult::<(), ()>::new().get();
+    }
+
+    pub(crate) fn async_result_get_timeout() {
+        let _ = AsyncResult::<(), ()>::new().get_timeout(HOUR);
+    }
+
+    pub(crate) fn async_result_wait() {
+        AsyncResult::<(), ()>::new().wait();
+    }
+
+    pub(crate) fn async_result_wait_timeout() {
+        AsyncResult::<(), ()>::new().wait_timeout(HOUR);
+    }
+
+    pub(crate) fn semaphore_acquire() {
+        let _ = Semaphore::new(0).acquire();
+    }
+
+    pub(crate) fn semaphore_acquire_timeout() {
+        let _ = Semaphore::new(0).acquire_timeout(HOUR);
+    }
+
+    pub(crate) fn bounded_semaphore_acquire() {
+        let _ = BoundedSemaphore::new(0).acquire();
+    }
+
+    pub(crate) fn bounded_semaphore_acquire_timeout() {
+        let _ = BoundedSemaphore::new(0).acquire_timeout(HOUR);
+    }
+
+    pub(crate) fn mutex_lock() {
+        let _ = held_mutex().lock();
+    }
+
+    pub(crate) fn mutex_lock_timeout() {
+        let _ = held_mutex().lock_timeout(HOUR);
+    }
+
+    pub(crate) fn rlock_lock() {
+        let _ = held_rlock().lock();
+    }
+
+    pub(crate) fn rlock_lock_timeout() {
+        let _ = held_rlock().lock_timeout(HOUR);
+    }
+
+    pub(crate) fn rwlock_read() {
+        let _ = write_locked().read();
+    }
+
+    pub(crate) fn rwlock_read_timeout() {
+        let _ = write_locked().read_timeout(HOUR);
+    }
+
+    pub(crate) fn rwlock_write() {
+        let _ = write_locked().write();
+    }
+
+    pub(crate) fn rwlock_write_over_a_reader() {
+        let _ = read_locked().write();
+    }
+
+    pub(crate) fn rwlock_write_timeout() {
+        let _ = read_locked().write_timeout(HOUR);
+    }
+
+    pub(crate) fn condvar_wait() {
+        let mutex = Mutex::new(());
+        let _ = Condvar::new().wait(mutex.lock());
+    }
+
+    pub(crate) fn condvar_wait_while() {
+        let mutex = Mutex::new(());
+        let _ = Condvar::new().wait_while(mutex.lock(), |()| true);
+    }
+
+    pub(crate) fn condvar_wait_timeout() {
+        let mutex = Mutex::new(());
+        let _ = Condvar::new().wait_timeout(mutex.lock(), HOUR);
+    }
+
+    pub(crate) fn condvar_wait_timeout_while() {
+        let mutex = Mutex::new(());
+        let _ = Condvar::new().wait_timeout_while(mutex.lock(), HOUR, |()| true);
+    }
+
+    pub(crate) fn barrier_wait() {
+        let _ = Barrier::new(2).wait();
+    }
+
+    pub(crate) fn barrier_wait_timeout() {
+        let _ = Barrier::new(2).wait_timeout(HOUR);
+    }
+
+    pub(crate) fn full_queue() -> Queue<u32> {
+        let full = Queue::bounded(1);
+        full.try_put(0).unwrap();
+        full
+    }
+
+    pub(crate) fn queue_get() {
+        let _ = Queue::<u32>::new().get();
+    }
+
+    pub(crate) fn queue_get_timeout() {
+        let _ = Queue::<u32>::new().get_timeout(HOUR);
+    }
+
+    pub(crate) fn queue_peek() {
+        let _ = Queue::<u32>::new().peek();
+    }
+
+    pub(crate) fn queue_peek_timeout() {
+        let _ = Queue::<u32>::new().peek_timeout(HOUR);
+    }
+
+    pub(crate) fn queue_put() {
+        let _ = full_queue().put(1);
+    }
+
+    pub(crate) fn queue_put_timeout() {
+        let _ = full_queue().put_timeout(1, HOUR);
+    }
+
+    pub(crate) fn queue_iter() {
+        let _ = Queue::<u32>::new().iter().next();
+    }
+
+    pub(crate) fn lifo_queue_get() {
+        let _ = LifoQueue::<u32>::new().get();
+    }
+
+    pub(crate) fn priority_queue_get() {
+        let _ = PriorityQueue::<u32>::new().get();
+    }
+
+    pub(crate) fn with_one_item() -> JoinableQueue<u32> {
+        let queue = JoinableQueue::new();
+        queue.try_put(0).unwrap();
+        queue
+    }
+
+    pub(crate) fn joinable_queue_join() {
+        with_one_item().join();
+    }
+
+    pub(crate) fn joinable_queue_join_timeout() {
+        with_one_item().join_timeout(HOUR);
+    }
+
+    pub(crate) fn channel_put() {
+        let _ = channel().put(1);
+    }
+
+    pub(crate) fn channel_put_timeout() {
+        let _ = channel().put_timeout(1, HOUR);
+    }
+
+    pub(crate) fn channel_get() {
+        let _ = channel::<u32>().get();
+    }
+
+    pub(crate) fn channel_get_timeout() {
+        let _ = channel::<u32>().get_timeout(HOUR);
+    }
+
+    pub(crate) fn pipe_recv() {
+        let (here, _there) = pipe::<u32, u32>();
+        let _ = here.recv();
+    }
+
+    pub(crate) fn pipe_recv_timeout() {
+        let (here, _there) = pipe::<u32, u32>();
+        let _ = here.recv_timeout(HOUR);
+    }
+
+    pub(crate) fn pipe_poll() {
+        let (here, _there) = pipe::<u32, u32>();
+        here.poll(HOUR);
+    }
+
+    pub(crate) fn wait_any_of_many_kinds() {
+        let (event, queue, semaphore) = (Event::new(), Queue::<u32>::new(), Semaphore::new(0));
+        greenloom::wait_any([&event as &dyn Waitable, &queue, &semaphore]);
+    }
+
+    pub(crate) fn iwait_of_many_kinds() {
+        let (event, queue, semaphore) = (Event::new(), Queue::<u32>::new(), Semaphore::new(0));
+        greenloom::iwait([&event as &dyn Waitable, &queue, &semaphore]).next();
+    }
+
+    pub(crate) fn full_pool() -> Pool {
+        let full = Pool::new(1);
+        full.spawn(sleep);
+        full
+    }
+
+    pub(crate) fn pool_spawn() {
+        full_pool().spawn(|| ());
+    }
+
+    pub(crate) fn pool_spawn_timeout() {
+        let _ = full_pool().spawn_timeout(|| (), HOUR);
+    }
+
+    pub(crate) fn pool_wait_available() {
+        full_pool().wait_available();
+    }
+
+    pub(crate) fn pool_wait_available_timeout() {
+        full_pool().wait_available_timeout(HOUR);
+    }
+
+    pub(crate) fn pool_apply() {
+        Pool::new(1).apply(sleep);
+    }
+
+    /// It waits for a slot, before it can wait for the result.
+    pub(crate) fn pool_apply_when_full() {
+        full_pool().apply(|| ());
+    }
+
+    pub(crate) fn pool_map() {
+        Pool::new(2).map(0..4, |_| sleep());
+    }
+
+    pub(crate) fn pool_map_when_full() {
+        full_pool().map(0..4, |_| ());
+    }
+
+    pub(crate) fn pool_imap() {
+        Pool::new(2).imap(0..4, |_| sleep()).next();
+    }
+
+    pub(crate) fn pool_imap_unordered() {
+        Pool::new(2).imap_unordered(0..4, |_| sleep()).next();
+    }
+
+    pub(crate) fn pool_join() {
+        full_pool().join();
+    }
+
+    pub(crate) fn pool_join_timeout() {
+        full_pool().join_timeout(HOUR);
+    }
+
+    /// A pool whose member takes an hour to die.
+    pub(crate) fn slow_pool() -> Pool {
+        let pool = Pool::new(1);
+        until_parked(pool.spawn(die_slowly).id());
+        pool
+    }
+
+    pub(crate) fn pool_kill() {
+        slow_pool().kill();
+    }
+
+    pub(crate) fn pool_kill_timeout() {
+        slow_pool().kill_timeout(HOUR);
+    }
+
+    /// A group whose member takes an hour to die, and will not end otherwise.
+    pub(crate) fn slow_group() -> Group {
+        let group = Group::new();
+        until_parked(group.spawn(die_slowly).id());
+        group
+    }
+
+    pub(crate) fn group_join() {
+        slow_group().join();
+    }
+
+    pub(crate) fn group_join_timeout() {
+        slow_group().join_timeout(HOUR);
+    }
+
+    pub(crate) fn group_kill() {
+        slow_group().kill();
+    }
+
+    pub(crate) fn group_kill_timeout() {
+        slow_group().kill_timeout(HOUR);
+    }
+
+    pub(crate) fn group_map() {
+        Group::new().map(0..4, |_| sleep());
+    }
+
+    pub(crate) fn group_imap() {
+        Group::new().imap(0..4, |_| sleep()).next();
+    }
+
+    /// An executor that is busy, with what keeps it so.
+    pub(crate) fn busy_executor() -> (GreenletPoolExecutor, Future<()>) {
+        let executor = GreenletPoolExecutor::new(1);
+        let job = executor.submit(sleep);
+        (executor, job)
+    }
+
+    pub(crate) fn future_result() {
+        let _ = busy_executor().1.result();
+    }
+
+    pub(crate) fn future_result_timeout() {
+        let _ = busy_executor().1.result_timeout(HOUR);
+    }
+
+    pub(crate) fn future_result_ref() {
+        let _ = busy_executor().1.result_ref();
+    }
+
+    pub(crate) fn future_exception() {
+        let _ = busy_executor().1.exception();
+    }
+
+    /// One that has not begun.
+    pub(crate) fn future_result_in_line() {
+        let _ = busy_executor().0.submit(|| ()).result();
+    }
+
+    pub(crate) fn concurrent_wait() {
+        concurrent::wait([&busy_executor().1], ALL_COMPLETED);
+    }
+
+    pub(crate) fn concurrent_wait_timeout() {
+        concurrent::wait_timeout([&busy_executor().1], HOUR, ALL_COMPLETED);
+    }
+
+    pub(crate) fn as_completed() {
+        concurrent::as_completed([&busy_executor().1]).next();
+    }
+
+    pub(crate) fn executor_map() {
+        GreenletPoolExecutor::new(1).map(0..4, |_| sleep()).next();
+    }
+
+    pub(crate) fn executor_shutdown() {
+        busy_executor().0.shutdown();
+    }
+
+    pub(crate) fn executor_shutdown_timeout() {
+        busy_executor().0.shutdown_timeout(HOUR);
+    }
+
+    pub(crate) fn executor_shutdown_now() {
+        let (executor, job) = busy_executor();
+        super::until(|| job.is_running());
+        executor.shutdown_now();
+    }
+
+    // On the network.
+
     pub(crate) fn read() {
         let (mut stream, _peer) = tcp_pair();
         let _ = stream.read(&mut [0]);
@@ -560,6 +973,83 @@ macro_rules! every_wait {
             raw_switch => For("switch"),
             with_timeout => For("sleep"),
             catch_interrupt => For("sleep"),
+            event_wait => For("wait of the Event"),
+            event_wait_timeout => For("wait of the Event"),
+            async_result_get => For("get of the AsyncResult"),
+            async_result_get_timeout => For("get of the AsyncResult"),
+            async_result_wait => For("wait of the AsyncResult"),
+            async_result_wait_timeout => For("wait of the AsyncResult"),
+            semaphore_acquire => For("acquire of the Semaphore"),
+            semaphore_acquire_timeout => For("acquire of the Semaphore"),
+            bounded_semaphore_acquire => For("acquire of the BoundedSemaphore"),
+            bounded_semaphore_acquire_timeout => For("acquire of the BoundedSemaphore"),
+            mutex_lock => For("lock of the Mutex"),
+            mutex_lock_timeout => For("lock of the Mutex"),
+            rlock_lock => For("lock of the RLock"),
+            rlock_lock_timeout => For("lock of the RLock"),
+            rwlock_read => For("read of the RwLock"),
+            rwlock_read_timeout => For("read of the RwLock"),
+            rwlock_write => For("write of the RwLock"),
+            rwlock_write_over_a_reader => For("write of the RwLock"),
+            rwlock_write_timeout => For("write of the RwLock"),
+            condvar_wait => For("wait of the Condvar"),
+            condvar_wait_while => For("wait of the Condvar"),
+            condvar_wait_timeout => For("wait of the Condvar"),
+            condvar_wait_timeout_while => For("wait of the Condvar"),
+            barrier_wait => For("wait of the Barrier"),
+            barrier_wait_timeout => For("wait of the Barrier"),
+            queue_get => For("get of the Queue"),
+            queue_get_timeout => For("get of the Queue"),
+            queue_peek => For("peek of the Queue"),
+            queue_peek_timeout => For("peek of the Queue"),
+            queue_put => For("put of the Queue"),
+            queue_put_timeout => For("put of the Queue"),
+            queue_iter => For("get of the Queue"),
+            lifo_queue_get => For("get of the Queue"),
+            priority_queue_get => For("get of the Queue"),
+            joinable_queue_join => For("join of the JoinableQueue"),
+            joinable_queue_join_timeout => For("join of the JoinableQueue"),
+            channel_put => For("put of the Channel"),
+            channel_put_timeout => For("put of the Channel"),
+            channel_get => For("get of the Channel"),
+            channel_get_timeout => For("get of the Channel"),
+            pipe_recv => For("recv of the pipe"),
+            pipe_recv_timeout => For("recv of the pipe"),
+            pipe_poll => For("poll of the pipe"),
+            wait_any_of_many_kinds => For("wait_any"),
+            iwait_of_many_kinds => For("iwait"),
+            pool_spawn => For("spawn of the Pool"),
+            pool_spawn_timeout => For("spawn of the Pool"),
+            pool_wait_available => For("wait_available of the Pool"),
+            pool_wait_available_timeout => For("wait_available of the Pool"),
+            pool_apply => For("join"),
+            pool_apply_when_full => For("spawn of the Pool"),
+            pool_map => For("spawn of the Pool"),
+            pool_map_when_full => For("spawn of the Pool"),
+            pool_imap => For("next of imap"),
+            pool_imap_unordered => For("next of imap_unordered"),
+            pool_join => For("join of the Pool"),
+            pool_join_timeout => For("join of the Pool"),
+            pool_kill => For("kill of the Pool"),
+            pool_kill_timeout => For("kill of the Pool"),
+            group_join => For("join of the Group"),
+            group_join_timeout => For("join of the Group"),
+            group_kill => For("kill of the Group"),
+            group_kill_timeout => For("kill of the Group"),
+            group_map => For("scope"),
+            group_imap => For("next of imap"),
+            future_result => For("result of the Future"),
+            future_result_timeout => For("result of the Future"),
+            future_result_ref => For("result of the Future"),
+            future_exception => For("result of the Future"),
+            future_result_in_line => For("result of the Future"),
+            concurrent_wait => Parked,
+            concurrent_wait_timeout => Parked,
+            as_completed => For("as_completed"),
+            executor_map => For("next of imap"),
+            executor_shutdown => Parked,
+            executor_shutdown_timeout => Parked,
+            executor_shutdown_now => Parked,
             read => For("read"),
             read_timeout => For("read"),
             read_exact => For("read"),

@@ -97,8 +97,12 @@ impl GreenletPoolExecutor {
         future
     }
 
-    /// Calls `f` for every item, and yields what it returns, in the order of the items. The items
-    /// are fed lazily: see [`Pool::imap`], also for panics.
+    /// Calls `f` for every item, and yields what it returns, in the order of the items.
+    ///
+    /// As in Python, all of the input is worked on as workers become free, whether results are read
+    /// or not, and [`shutdown`](GreenletPoolExecutor::shutdown) waits for it; so it must have an end.
+    /// (See [`Pool::imap`] for one that is fed as it is read, and for panics.) Dropping the iterator
+    /// starts nothing more and kills what runs.
     ///
     /// # Panics
     ///
@@ -113,7 +117,7 @@ impl GreenletPoolExecutor {
         T: 'static,
     {
         self.check_open();
-        self.pool.imap(items, f)
+        self.pool.imap_all(items, f)
     }
 
     #[track_caller]

@@ -248,7 +248,12 @@ impl<T: 'static> Job<T> {
         self.shared.stage.set(Stage::Done);
         // Nobody else sets it, so it is not refused.
         let _ = self.shared.promise.set(result);
-        self.shared.promise.call_links();
+        if hub::is_to_be_interrupted() {
+            // What was meant for the job is not meant for the callbacks.
+            self.shared.promise.call_links_elsewhere();
+        } else {
+            self.shared.promise.call_links();
+        }
     }
 
     fn end_elsewhere(&self, error: FutureError) {

@@ -1,5 +1,6 @@
 //! `Greenlet<T>`: the handle.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
@@ -103,6 +104,11 @@ impl<T: 'static> Greenlet<T> {
     #[track_caller]
     pub fn kill_timeout(&self, d: Duration) -> bool {
         self.kill_until(Some(hub::after(d)))
+    }
+
+    /// `membership` ends with the greenlet: see [`spawn_member`](super::spawn_member).
+    pub(crate) fn attach(&self, membership: impl Any) {
+        self.record.attach(Box::new(membership));
     }
 
     /// What it returned, if it has ended and no link needs that any more. Once.

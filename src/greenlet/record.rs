@@ -11,9 +11,10 @@
 //! run. They run on the ending greenlet's own stack and may wait, which is why the result, which
 //! they borrow, is handed over by `get` only when they are through.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::rc::Rc;
+use std::{fmt, mem};
 
 use crate::error::JoinError;
 use crate::hub::{self, GreenletId, TaskId};
@@ -47,12 +48,14 @@ pub(super) struct Record<T> {
 /// What most greenlets never have.
 struct Rare<T> {
     name: Option<Rc<str>>,
+    /// What is to end with the greenlet: see [`Record::attach`].
+    attached: Vec<Box<dyn Any>>,
     links: Links<Link<T>>,
 }
 
 impl<T> Default for Rare<T> {
     fn default() -> Rare<T> {
-        Rare { name: None, links: Links::default() }
+        Rare { name: None, attached: Vec::new(), links: Links::default() }
     }
 }
 
@@ -61,7 +64,7 @@ type Link<T> = Box<dyn FnOnce(Outcome<'_, T>)>;
 impl<T> Record<T> {
     #[inline]
     pub(super) fn new(name: Option<Rc<str>>) -> Record<T> {
-        let rare = name.map(|name| Box::new(Rare { name: Some(name), links: Links::default() }));
+        let rare = name.map(|name| Box::new(Rare { name: Some(name), ..Rare::default() }));
         Record {
             stage: Cell::new(Stage::Unstarted),
             result: RefCell::new(None),
@@ -115,7 +118,15 @@ impl<T> Record<T> {
         if self.is_finished() && !self.is_linked() { self.result.borrow_mut().take() } else { None }
     }
 
+    /// `membership` is dropped when the greenlet ends, before anybody hears of it. Its destructor
+    /// must not panic.
+    pub(super) fn attach(&self, membership: Box<dyn Any>) {
+        self.rare.borrow_mut().get_or_insert_default().attached.push(membership);
+    }
+
     fn finish(&self, stage: Stage, result: Result<T, JoinError>) {
+        let attached = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.attached));
+        drop(attached);
         self.stage.set(stage);
         self.result.replace(Some(result));
         self.joiners.wake_all();

@@ -145,23 +145,13 @@ impl Drop for Membership {
     }
 }
 
-/// What a scoped greenlet runs. Fields are dropped in order: the membership goes when the closure
-/// and all it borrowed are gone.
-struct Job {
-    lent: Option<Lent>,
-    membership: Membership,
-}
-
-impl Job {
-    fn run(mut self) {
-        let Some(lent) = self.lent.take() else { return };
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| lent.run())) {
-            if !payload.is::<Cause>() {
-                let panics = &self.membership.members.panics;
-                panics.set(panics.get() + 1);
-            }
-            panic::resume_unwind(payload);
+/// Runs the body of a scoped greenlet, and counts its panic.
+fn run(lent: Lent, members: &Members) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| lent.run())) {
+        if !payload.is::<Cause>() {
+            members.panics.set(members.panics.get() + 1);
         }
+        panic::resume_unwind(payload);
     }
 }
 
@@ -198,8 +188,10 @@ impl<'scope> Scope<'scope, '_> {
         let lent = self.lend(move || returned.set(Some(f())));
         let ours = Membership::new(&self.members);
         let place = ours.place;
-        let job = Job { lent: Some(lent), membership: ours };
-        let greenlet = expect(spawn_with(birth, move || job.run(), membership));
+        let members = Rc::clone(&self.members);
+        // Dropped in this order: nobody goes on here before all others have been told.
+        let memberships = (membership, ours);
+        let greenlet = expect(spawn_with(birth, move || run(lent, &members), memberships));
         self.members.alive.borrow_mut()[place] = Some(greenlet.task());
         if self.members.is_dying.get() {
             greenlet.kill_nowait();

@@ -75,7 +75,7 @@ fn park_slow(
 /// As [`park`], but nothing can interrupt it: for waits that somebody's borrow depends on. Not to
 /// be used where the answer is not certain to come.
 pub(crate) fn park_hard(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake, Interruption> {
-    if thread::panicking() {
+    if thread::panicking() || with(|hub| hub.tasks.running().muted) {
         return Err(Interruption::Unwinding);
     }
     let before = with(|hub| std::mem::replace(&mut hub.tasks.running().hard, true));
@@ -133,7 +133,8 @@ pub(crate) fn yield_to_next() {
 
 #[inline(never)]
 fn yield_to_next_slow() {
-    let possible = !thread::panicking() && with_existing(|hub| !hub.tasks.closing).unwrap_or(false);
+    let free = |hub: &mut Scheduler| !hub.tasks.closing && !hub.tasks.running().muted;
+    let possible = !thread::panicking() && with_existing(free).unwrap_or(false);
     if possible {
         without_spans(|| {
             with(|hub| hub.tasks.begin_yield_next());
@@ -206,20 +207,32 @@ fn refuse(refusal: Refusal) -> Result<(), Interruption> {
     }
 }
 
+/// Spans are taken off the thread when the ticket has been filed. A subscriber is told of that, and
+/// what it does may be what ends this very wait; if it were told before, that would be lost. It must
+/// not wait there: a task waits for one thing at a time. They are put back when the answer has been
+/// read, and there it may.
 #[inline]
 fn wait(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake, Interruption> {
-    let wait = || {
-        let ticket = with(|hub| hub.tasks.begin_wait(reason));
-        arm(ticket);
-        switch()?;
-        with(|hub| hub.tasks.end_wait())
-    };
-    if trace::is_listened_to() { without_spans(wait) } else { wait() }
+    let ticket = with(|hub| hub.tasks.begin_wait(reason));
+    arm(ticket);
+    let spans = if trace::is_listened_to() { leave_spans() } else { None };
+    let result = switch().and_then(|()| with(|hub| hub.tasks.end_wait()));
+    if let Some(spans) = spans {
+        spans.enter_again();
+    }
+    result
 }
 
-/// Takes the tracing spans off the thread, does `f`, which switches, and puts them back. A
-/// subscriber is told of both, and may do as it likes, waiting included; so that is not done in the
-/// middle of a wait, when the ticket has been filed and the answer has not been read.
+#[inline(never)]
+fn leave_spans() -> Option<trace::Spans> {
+    let attention = with(|hub| hub.tasks.mute());
+    let spans = trace::leave_spans();
+    with(|hub| hub.tasks.unmute(attention));
+    spans
+}
+
+/// Takes the tracing spans off the thread, does `f`, which switches and waits for nothing, and puts
+/// them back. A subscriber is told of both, and may do as it likes, waiting included.
 fn without_spans<T>(f: impl FnOnce() -> T) -> T {
     if !trace::is_listened_to() {
         return f();
@@ -348,6 +361,11 @@ pub(crate) fn outlive() {
 /// `ticket` is to hear if `target` refuses to die. False: it has refused.
 pub(crate) fn watch_refusal(target: TaskId, ticket: Ticket) -> bool {
     with(|hub| hub.tasks.watch_refusal(target, ticket))
+}
+
+/// May something be raised at the next wait of the current task?
+pub(crate) fn is_to_be_interrupted() -> bool {
+    with_existing(|hub| hub.tasks.running().attention).unwrap_or(false)
 }
 
 /// Has `task` not had its first turn?

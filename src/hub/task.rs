@@ -95,6 +95,8 @@ pub(crate) struct Task {
     pub(super) kill: Kill,
     /// The present wait lets nothing be raised: somebody's borrow depends on its being answered.
     pub(super) hard: bool,
+    /// A subscriber is being told that it waits: it must not wait for anything else now.
+    pub(super) muted: bool,
     /// Depth of `shield`s.
     pub(super) shield: u16,
     /// Frames that would catch what is raised here.
@@ -190,6 +192,7 @@ impl Task {
             attention: false,
             kill: Kill::No,
             hard: false,
+            muted: false,
             shield: 0,
             catchers: 0,
             reason: Reason::new(&""),
@@ -216,6 +219,7 @@ impl Task {
         self.attention = false;
         self.kill = Kill::No;
         self.hard = false;
+        self.muted = false;
         self.shield = 0;
         self.catchers = 0;
     }

@@ -151,10 +151,25 @@ impl Tasks {
     /// As `begin_yield_next`. False: nobody may switch any more.
     #[inline(always)]
     pub(super) fn try_yield_next(&mut self) -> bool {
-        if !self.closing {
+        let may = !self.closing && !self.running().muted;
+        if may {
             self.begin_yield_next();
         }
-        !self.closing
+        may
+    }
+
+    /// The current task is about to suspend, and a subscriber is told so, which may do as it likes
+    /// but wait. Returns what is to be given to `unmute`.
+    pub(super) fn mute(&mut self) -> bool {
+        let task = self.running();
+        task.muted = true;
+        mem::replace(&mut task.attention, true)
+    }
+
+    pub(super) fn unmute(&mut self, attention: bool) {
+        let task = self.running();
+        task.muted = false;
+        task.attention = attention || task.kill != Kill::No;
     }
 
     /// The current task runs again right after whoever was named next.
@@ -178,6 +193,9 @@ impl Tasks {
             return Some(Refusal::Interruption(Interruption::Unwinding));
         }
         let task = self.running();
+        if task.muted {
+            return Some(Refusal::Interruption(Interruption::Unwinding));
+        }
         if closing {
             // The thread ends: neither a shield nor clean-up may wait any longer.
             task.shield = 0;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::crew::{Crew, Errand, Limit, Refusal, Verbs};
-use super::imap::{Imap, ImapUnordered};
+use super::imap::{Imap, ImapUnordered, UNBOUNDED};
 use super::map;
 use crate::error::{JoinError, SpawnError};
 use crate::greenlet::{self, Greenlet};
@@ -68,7 +68,8 @@ impl Pool {
     }
 
     /// As [`spawn`](crate::spawn), once there is a slot. While the caller unwinds it does not wait
-    /// for one: the greenlet is queued, as by [`apply_async`](Pool::apply_async).
+    /// for one: the greenlet is queued, as by [`apply_async`](Pool::apply_async). So it is for a
+    /// member that cleans up while the pool is being killed.
     ///
     /// # Panics
     ///
@@ -173,9 +174,9 @@ impl Pool {
     /// the items, and everything is owned.
     ///
     /// A greenlet of its own pulls the input and starts the work, at once and not only when results
-    /// are asked for. At most `size` items run; while `size` results are there that have not been
-    /// read, nothing more is started. So at most twice `size` are started and unread, and one more
-    /// has been pulled from the input, which may be endless, and may wait.
+    /// are asked for. At most `size` items are at work or have results that nobody has read; one more
+    /// may have been pulled from the input, which may be endless, and may wait. So nothing more is
+    /// started while nobody reads, and [`join`](Pool::join) does not wait for that.
     ///
     /// A panic of `f` is raised by the `next` that comes to its item, and one of the input in its
     /// place; then it goes on. Dropping the iterator starts nothing more and kills what runs.
@@ -193,7 +194,20 @@ impl Pool {
         T: 'static,
     {
         self.check_open();
-        Imap::new(&self.crew, items, f)
+        Imap::new(&self.crew, items, f, self.size())
+    }
+
+    /// As [`imap`](Pool::imap), but all of the input is worked on, whether results are read or not.
+    #[track_caller]
+    pub(crate) fn imap_all<I, F, T>(&self, items: I, f: F) -> Imap<T>
+    where
+        I: IntoIterator,
+        I::IntoIter: 'static,
+        I::Item: 'static,
+        F: Fn(I::Item) -> T + 'static,
+        T: 'static,
+    {
+        Imap::new(&self.crew, items, f, UNBOUNDED)
     }
 
     /// As [`imap`](Pool::imap), but results come as they are ready. A panic of the input is raised
@@ -212,7 +226,7 @@ impl Pool {
         T: 'static,
     {
         self.check_open();
-        ImapUnordered::new(&self.crew, items, f)
+        ImapUnordered::new(&self.crew, items, f, self.size())
     }
 
     /// Runs `f` in the pool, and waits for what it returns. If the caller is killed meanwhile, so is
@@ -227,10 +241,10 @@ impl Pool {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
-        self.check_open();
         if thread::panicking() || self.crew.has(hub::current_task()) {
             return f();
         }
+        self.check_open();
         let job = KillOnDrop(self.spawn(f));
         job.0.join();
         match job.into_result() {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::greenlet::{self, Greenlet};
-use crate::hub::{self, Birth, LineKey, REFUSED, Reason, Start, TaskId, Wake};
+use crate::hub::{self, Birth, LineKey, Reason, Start, TaskId, Wake};
 use crate::wait::{WaitList, Waiter};
 
 /// The number of those in line who wait in a `spawn`; a queued job's is its place.
@@ -61,7 +61,7 @@ pub(super) struct Verbs {
 
 pub(super) struct Crew {
     size: usize,
-    free: Cell<usize>,
+    pub(super) free: Cell<usize>,
     /// Members that have a slot.
     running: Cell<usize>,
     /// Jobs that wait for a slot.
@@ -72,14 +72,14 @@ pub(super) struct Crew {
     born: Cell<u64>,
     line: WaitList,
     /// Those who only want to know that there is a slot.
-    watchers: WaitList,
+    pub(super) watchers: WaitList,
     /// Those who wait for all to be gone.
     joiners: WaitList,
     /// Those who have killed the members, and wait for one after the other to be gone.
-    killers: WaitList,
-    kills: Cell<usize>,
+    pub(super) killers: WaitList,
+    pub(super) kills: Cell<usize>,
     is_closed: Cell<bool>,
-    verbs: &'static Verbs,
+    pub(super) verbs: &'static Verbs,
     site: &'static Location<'static>,
 }
 
@@ -94,7 +94,7 @@ struct Member {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Queued,
     Inside,
     /// It runs on as nobody's member.
@@ -143,7 +143,7 @@ impl Crew {
         self.is_closed.set(true);
     }
 
-    fn reason(&self, verb: &'static &'static str) -> Reason {
+    pub(super) fn reason(&self, verb: &'static &'static str) -> Reason {
         Reason::new(verb).made_at(self.site)
     }
 
@@ -157,8 +157,16 @@ impl Crew {
 
     /// Could somebody enter who comes now?
     pub(super) fn admits(&self) -> bool {
-        let nobody_waits = self.line.is_empty() || self.line.first_waiting().is_none();
-        self.free.get() > 0 && self.kills.get() == 0 && nobody_waits
+        if self.kills.get() > 0 {
+            // A member that cleans up must not wait for the kill, which waits for it.
+            return self.free.get() > 0 && self.has(hub::current_task());
+        }
+        self.free.get() > 0 && (self.line.is_empty() || self.line.first_waiting().is_none())
+    }
+
+    /// A member that cleans up while all are killed, and so may wait for nobody.
+    fn is_dying(&self) -> bool {
+        self.kills.get() > 0 && self.has(hub::current_task())
     }
 
     /// Waits for a slot, and takes it.
@@ -168,7 +176,7 @@ impl Crew {
             self.free.set(self.free.get() - 1);
             return Ok(Membership::new(self, Stage::Inside));
         }
-        if limit == Limit::Never {
+        if limit == Limit::Never || self.is_dying() {
             return Err(Refusal::Full);
         }
         match self.line.wait_as(SPAWNER, self.reason(&self.verbs.spawn), limit.deadline()) {
@@ -206,7 +214,7 @@ impl Crew {
             member.task = task;
         }
         if self.kills.get() > 0 {
-            hub::kill(task);
+            self.killers.wake_all(); // here is another
         }
     }
 
@@ -284,7 +292,7 @@ impl Crew {
     }
 
     /// Gives the first in line a slot that the caller has.
-    fn let_one_in(&self) -> bool {
+    pub(super) fn let_one_in(&self) -> bool {
         let Some((_, number)) = self.line.wake_first() else { return false };
         if number != SPAWNER {
             if let Some(member) = self.members.borrow_mut().get_mut(number as usize) {
@@ -331,6 +339,9 @@ impl Crew {
     pub(super) fn wait_available(&self, limit: Limit) -> bool {
         let deadline = limit.deadline();
         while !self.admits() {
+            if self.is_dying() {
+                return false;
+            }
             match self.watchers.wait(self.reason(&self.verbs.available), deadline) {
                 Ok(Wake::Ready(_)) => {}
                 Ok(Wake::Elapsed) => return self.admits(),
@@ -343,69 +354,8 @@ impl Crew {
         true
     }
 
-    // ── killing ──
-
-    /// Kills all members, those who come meanwhile included, and waits until they are gone. The
-    /// caller, if he is one, goes last. False: the time is over, some refuse, or the caller unwinds.
-    #[track_caller]
-    pub(super) fn kill(self: &Rc<Self>, limit: Limit) -> bool {
-        let me = hub::current_task();
-        let all_gone = {
-            let _kill = Kill::begin(self);
-            for job in self.tasks(Stage::Queued) {
-                hub::kill(job);
-            }
-            self.kill_others(me, limit.deadline())
-        };
-        if self.has(me) {
-            hub::kill(me);
-            if let Err(interruption) = hub::yield_now() {
-                hub::raise(interruption);
-            }
-            return false;
-        }
-        all_gone
-    }
-
-    /// Kills what has not begun: queued jobs, and members whose first turn has not come.
-    pub(super) fn kill_unrun(&self) {
-        let mut tasks = self.tasks(Stage::Queued);
-        tasks.extend(self.tasks(Stage::Inside));
-        tasks.into_iter().filter(|task| hub::has_not_begun(*task)).for_each(hub::kill);
-    }
-
-    #[track_caller]
-    fn kill_others(&self, me: TaskId, deadline: Option<Instant>) -> bool {
-        loop {
-            let mut others = self.tasks(Stage::Inside);
-            others.retain(|task| *task != me);
-            others.iter().copied().for_each(hub::kill);
-            if others.iter().all(|task| !self.has(*task)) {
-                return true; // they had not begun, or there was none
-            }
-            let listen = |ticket| {
-                // Not `any`: each is to be listened to.
-                let dying = others.iter().filter(|task| hub::watch_refusal(**task, ticket)).count();
-                if dying == 0 {
-                    hub::unpark(ticket, REFUSED); // they have all refused already
-                }
-            };
-            match self.killers.wait_with(self.reason(&self.verbs.kill), deadline, listen) {
-                Ok(Wake::Ready(REFUSED)) if others.iter().all(|task| hub::has_refused(*task)) => {
-                    return false;
-                }
-                Ok(Wake::Ready(_)) => {}
-                Ok(Wake::Elapsed) => return false,
-                Err(interruption) => {
-                    hub::raise(interruption);
-                    return false;
-                }
-            }
-        }
-    }
-
     /// Those at that stage, in the order in which they came.
-    fn tasks(&self, stage: Stage) -> Vec<TaskId> {
+    pub(super) fn tasks(&self, stage: Stage) -> Vec<TaskId> {
         let members = self.members.borrow();
         let at_stage = members.iter().map(|(_, member)| *member);
         let mut found: Vec<_> = at_stage.filter(|member| member.stage == stage).collect();
@@ -450,34 +400,6 @@ impl Drop for Membership {
             self.crew.line.remove(place);
         }
         self.crew.leave(member.stage);
-    }
-}
-
-/// A kill that is going on. Afterwards those are let in who have waited.
-struct Kill<'a> {
-    crew: &'a Crew,
-}
-
-impl<'a> Kill<'a> {
-    fn begin(crew: &'a Crew) -> Kill<'a> {
-        crew.kills.set(crew.kills.get() + 1);
-        Kill { crew }
-    }
-}
-
-impl Drop for Kill<'_> {
-    fn drop(&mut self) {
-        let crew = self.crew;
-        crew.kills.set(crew.kills.get() - 1);
-        if crew.kills.get() > 0 {
-            return;
-        }
-        while crew.free.get() > 0 && crew.let_one_in() {
-            crew.free.set(crew.free.get() - 1);
-        }
-        if crew.free.get() > 0 {
-            crew.watchers.wake_all();
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::crew::{Crew, Limit, Verbs};
-use super::imap::{Imap, ImapUnordered};
+use super::imap::{Imap, ImapUnordered, UNBOUNDED};
 use super::map;
 use crate::greenlet::Greenlet;
 use crate::hub::Birth;
@@ -75,7 +75,7 @@ impl Group {
             return;
         }
         if let Some(membership) = self.crew.adopt(g.task()) {
-            g.link(move |_| drop(membership));
+            g.attach(membership);
         }
     }
 
@@ -138,7 +138,7 @@ impl Group {
     }
 
     /// As [`Pool::imap`](super::Pool::imap), without a bound: items are started as fast as the input
-    /// yields them, whether results are read or not.
+    /// yields them, whether results are read or not, and [`join`](Group::join) waits for all of it.
     #[track_caller]
     pub fn imap<I, F, T>(&self, items: I, f: F) -> Imap<T>
     where
@@ -148,7 +148,7 @@ impl Group {
         F: Fn(I::Item) -> T + 'static,
         T: 'static,
     {
-        Imap::new(&self.crew, items, f)
+        Imap::new(&self.crew, items, f, UNBOUNDED)
     }
 
     /// As [`Pool::imap_unordered`](super::Pool::imap_unordered), without a bound, as
@@ -162,7 +162,7 @@ impl Group {
         F: Fn(I::Item) -> T + 'static,
         T: 'static,
     {
-        ImapUnordered::new(&self.crew, items, f)
+        ImapUnordered::new(&self.crew, items, f, UNBOUNDED)
     }
 }
 

@@ -4,9 +4,9 @@
 //! work; those who work; and the reader, who holds the iterator.
 //!
 //! ```text
-//!   input -> feeder -> at most `size` at work -> results that nobody has read -> reader
-//!              ^                                          |
-//!              '------- waits while `size` are there -----'
+//!   input -> feeder -> at work -> results that nobody has read -> reader
+//!              ^          '--------------- together ---------------'  |
+//!              '---- waits while these are as many as the pool has slots
 //! ```
 //!
 //! Everything is owned, because an iterator can be leaked. Dropping it kills the feeder and those
@@ -21,11 +21,14 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::crew::{Crew, Limit};
+use super::crew::{Crew, Errand, Limit};
 use super::map::{End, pull, work};
 use crate::greenlet;
 use crate::hub::{self, Birth, Reason, TaskId};
 use crate::wait::{self, WaitList};
+
+/// All of the input is worked on, whether anybody reads or not.
+pub(super) const UNBOUNDED: usize = usize::MAX;
 
 struct Flow<T> {
     /// Results that nobody has read. In order, each stands at its place, behind those that are still
@@ -34,11 +37,9 @@ struct Flow<T> {
     is_ordered: bool,
     /// How many results have been read.
     read: Cell<usize>,
-    /// How many there are to be read.
-    unread: Cell<usize>,
-    /// How many may be, before nothing more is started.
-    most_unread: usize,
     started: Cell<usize>,
+    /// How many may be started and not read.
+    most_unread: usize,
     /// The feeder has ended; with the panic of the input, if that was why.
     is_fed: Cell<bool>,
     input_panic: RefCell<Option<Box<dyn Any + Send>>>,
@@ -70,7 +71,6 @@ impl<T> Flow<T> {
                 results.push_back(Some(end));
             }
         }
-        self.unread.set(self.unread.get() + 1);
         self.reader.wake_all();
     }
 
@@ -80,7 +80,6 @@ impl<T> Flow<T> {
         let end = results.front_mut()?.take()?;
         results.pop_front();
         self.read.set(self.read.get() + 1);
-        self.unread.set(self.unread.get() - 1);
         self.feeder.wake_all();
         Some(end)
     }
@@ -159,6 +158,8 @@ struct Feeder<I, F, T> {
     f: Rc<F>,
     crew: Rc<Crew>,
     listed: Listed<T>,
+    /// Without a bound, all of the input is worked on, and the crew is not idle before it is.
+    _errand: Option<Errand>,
     /// Who asked for it: where the work is spawned from.
     site: &'static Location<'static>,
 }
@@ -188,7 +189,7 @@ where
     fn wait_for_reader(&self) -> bool {
         wait::spend();
         let flow = &self.listed.flow;
-        while flow.unread.get() >= flow.most_unread {
+        while flow.started.get() - flow.read.get() >= flow.most_unread {
             if let Err(interruption) = flow.feeder.wait(Reason::new(&"imap"), None) {
                 hub::raise(interruption);
                 return false;
@@ -224,7 +225,13 @@ impl<I, F, T> Drop for Feeder<I, F, T> {
 }
 
 #[track_caller]
-fn start<I, F, T>(crew: &Rc<Crew>, items: I, f: F, is_ordered: bool) -> Rc<Flow<T>>
+fn start<I, F, T>(
+    crew: &Rc<Crew>,
+    items: I,
+    f: F,
+    most_unread: usize,
+    is_ordered: bool,
+) -> Rc<Flow<T>>
 where
     I: IntoIterator,
     I::IntoIter: 'static,
@@ -236,9 +243,8 @@ where
         results: RefCell::default(),
         is_ordered,
         read: Cell::new(0),
-        unread: Cell::new(0),
-        most_unread: crew.size(),
         started: Cell::new(0),
+        most_unread,
         is_fed: Cell::new(false),
         input_panic: RefCell::default(),
         tasks: RefCell::default(),
@@ -250,7 +256,8 @@ where
     let key = listed.key;
     let (items, f, crew) = (items.into_iter(), Rc::new(f), Rc::clone(crew));
     let birth = Birth::here(Some("imap".into()));
-    let feeder = Feeder { items, f, crew, listed, site: birth.site };
+    let _errand = (most_unread == UNBOUNDED).then(|| Errand::new(&crew));
+    let feeder = Feeder { items, f, crew, listed, _errand, site: birth.site };
     let greenlet = greenlet::spawn_member(birth, move || feeder.run(), ());
     flow.tasks.borrow_mut()[key] = greenlet.task();
     flow
@@ -266,7 +273,12 @@ macro_rules! results_of_a_flow {
 
         impl<T> $name<T> {
             #[track_caller]
-            pub(super) fn new<I, F>(crew: &Rc<Crew>, items: I, f: F) -> $name<T>
+            pub(super) fn new<I, F>(
+                crew: &Rc<Crew>,
+                items: I,
+                f: F,
+                most_unread: usize,
+            ) -> $name<T>
             where
                 I: IntoIterator,
                 I::IntoIter: 'static,
@@ -274,7 +286,7 @@ macro_rules! results_of_a_flow {
                 F: Fn(I::Item) -> T + 'static,
                 T: 'static,
             {
-                $name { flow: start(crew, items, f, $is_ordered) }
+                $name { flow: start(crew, items, f, most_unread, $is_ordered) }
             }
         }
 

@@ -54,6 +54,36 @@ pub(super) fn pull<I: Iterator>(items: &mut I) -> Result<Option<I::Item>, Box<dy
     }
 }
 
+/// Where the end of one item goes. Dropped without having been told of one, the work was killed.
+struct Place<'a, T> {
+    ends: &'a RefCell<Vec<End<T>>>,
+    index: usize,
+    failed: &'a Cell<bool>,
+    has_told: bool,
+}
+
+impl<'a, T> Place<'a, T> {
+    fn new(ends: &'a RefCell<Vec<End<T>>>, failed: &'a Cell<bool>) -> Place<'a, T> {
+        let index = ends.borrow().len();
+        ends.borrow_mut().push(End::Killed);
+        Place { ends, index, failed, has_told: false }
+    }
+
+    fn tell(&mut self, end: End<T>) {
+        self.has_told = true;
+        self.failed.set(self.failed.get() || !matches!(end, End::Value(_)));
+        self.ends.borrow_mut()[self.index] = end;
+    }
+}
+
+impl<T> Drop for Place<'_, T> {
+    fn drop(&mut self) {
+        if !self.has_told {
+            self.failed.set(true);
+        }
+    }
+}
+
 #[track_caller]
 pub(super) fn map<I, F, T>(crew: &Rc<Crew>, items: I, f: F) -> Vec<T>
 where
@@ -79,20 +109,20 @@ where
                     break;
                 }
             };
-            let Ok(membership) = crew.enter(Limit::Forever) else { break };
+            let entered = crew.enter(Limit::Forever);
             if failed.get() {
                 break; // while we waited
             }
-            let index = ends.borrow().len();
-            ends.borrow_mut().push(End::Killed); // unless it tells otherwise
-            let tell = move |end| {
-                failed.set(failed.get() || !matches!(end, End::Value(_)));
-                ends.borrow_mut()[index] = end;
+            let mut place = Place::new(ends, failed);
+            let Ok(membership) = entered else {
+                work(|| f(item), |end| place.tell(end)); // nobody may wait here, so it is done here
+                continue;
             };
-            let place = membership.place;
+            let member = membership.place;
             let birth = Birth { site, ..Birth::here(None) };
-            let greenlet = s.spawn_member(birth, move || work(|| f(item), tell), membership);
-            crew.began(place, greenlet.task());
+            let work = move || work(|| f(item), |end| place.tell(end));
+            let greenlet = s.spawn_member(birth, work, membership);
+            crew.began(member, greenlet.task());
         }
     });
     let values = ends.into_inner().into_iter().map(End::unwrap).collect();

@@ -21,6 +21,7 @@
 //! ```
 
 mod crew;
+mod kill;
 
 mod imap;
 mod map;

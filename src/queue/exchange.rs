@@ -20,7 +20,7 @@
 //! first getter; while one of them has not looked yet, the line is held up and nobody takes. See
 //! `look`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::time::{Duration, Instant};
@@ -80,15 +80,33 @@ pub(super) struct Exchange<T, O> {
     pub(super) watchers: WaitList,
     /// Those who have been told to look, and have not yet.
     pub(super) looking: Cell<usize>,
-    /// Items that are being looked at, and belong among the others.
+    /// How many items there are, those that are being looked at included. Here, and not only in the
+    /// container, so that whoever is called while that is in use may ask.
+    len: Cell<usize>,
     pub(super) lent: Cell<usize>,
     pub(super) is_shut: Cell<bool>,
+    /// What was in it when it was emptied is no more, wherever it was.
+    pub(super) is_emptied: Cell<bool>,
     /// Items put and not yet said to be done.
     unfinished: Cell<usize>,
     all_done: WaitList,
     pub(super) verbs: &'static Verbs,
     site: &'static Location<'static>,
     order: PhantomData<O>,
+}
+
+/// The container while it is in use. A comparison may panic in the middle.
+pub(super) struct Open<'a, T> {
+    pub(super) goods: RefMut<'a, Goods<T>>,
+    len: &'a Cell<usize>,
+    pub(super) lent: usize,
+}
+
+impl<T> Drop for Open<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.len.set(self.goods.items.len() + self.lent);
+    }
 }
 
 pub(super) struct Goods<T> {
@@ -106,8 +124,10 @@ impl<T, O> Exchange<T, O> {
             putters: WaitList::default(),
             watchers: WaitList::default(),
             looking: Cell::new(0),
+            len: Cell::new(0),
             lent: Cell::new(0),
             is_shut: Cell::new(false),
+            is_emptied: Cell::new(false),
             unfinished: Cell::new(0),
             all_done: WaitList::default(),
             verbs,
@@ -122,7 +142,7 @@ impl<T, O> Exchange<T, O> {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.goods.borrow().items.len() + self.lent.get()
+        self.len.get()
     }
 
     #[inline]
@@ -143,7 +163,7 @@ impl<T, O> Exchange<T, O> {
     fn has_something(&self) -> bool {
         let is_there = match self.capacity {
             Some(0) => self.putters.first_waiting().is_some(),
-            _ => self.goods.borrow().items.len() > 0,
+            _ => self.len() > 0,
         };
         is_there && self.looking.get() == 0
     }
@@ -179,8 +199,9 @@ impl<T, O> Exchange<T, O> {
         self.unfinished.set(self.unfinished.get() + 1);
     }
 
-    fn count_out(&self, items: usize) {
-        let left = self.unfinished.get() - items;
+    pub(super) fn count_out(&self, items: usize) {
+        // Some may have been said to be done before they were taken.
+        let left = self.unfinished.get().saturating_sub(items);
         self.unfinished.set(left);
         if left == 0 {
             self.all_done.wake_all();
@@ -255,10 +276,22 @@ impl<T, O: Order<T>> Exchange<T, O> {
         None
     }
 
+    /// Lays it among the others. Counted first: if a comparison panics, it is there all the same.
     #[inline]
     fn store(&self, item: T) {
-        O::put(&mut self.goods.borrow_mut().items, item);
         self.count_in();
+        self.lay(item);
+    }
+
+    #[inline]
+    fn lay(&self, item: T) {
+        O::put(&mut self.open().goods.items, item);
+    }
+
+    /// The container. When this is dropped, it has been counted anew.
+    #[inline]
+    pub(super) fn open(&self) -> Open<'_, T> {
+        Open { goods: self.goods.borrow_mut(), len: &self.len, lent: self.lent.get() }
     }
 
     /// To the first getter in line, unless somebody looks first. The item, if there is no getter.
@@ -339,7 +372,7 @@ impl<T, O: Order<T>> Exchange<T, O> {
         if self.capacity == Some(0) {
             return self.take_offer();
         }
-        let item = O::take(&mut self.goods.borrow_mut().items)?;
+        let item = O::take(&mut self.open().goods.items)?;
         if !self.putters.is_empty() {
             self.let_in();
         }
@@ -361,7 +394,7 @@ impl<T, O: Order<T>> Exchange<T, O> {
     fn let_in(&self) {
         while self.has_room() {
             let Some(item) = self.take_offer() else { return };
-            O::put(&mut self.goods.borrow_mut().items, item);
+            self.lay(item);
         }
     }
 
@@ -420,7 +453,8 @@ impl<T, O: Order<T>> Exchange<T, O> {
     }
 
     pub(super) fn shutdown_now(&self) {
-        let items = mem::replace(&mut self.goods.borrow_mut().items, Items::new());
+        let items = mem::replace(&mut self.open().goods.items, Items::new());
+        self.is_emptied.set(true);
         self.count_out(items.len());
         self.shutdown();
         drop(items); // outside of the borrow: they may have destructors that come back here

@@ -85,8 +85,14 @@ impl<'a, T, O: Order<T>> Look<'a, T, O> {
     where
         T: Clone,
     {
-        let lent = O::lend(&mut self.exchange.goods.borrow_mut().items)?;
-        self.exchange.lent.set(self.exchange.lent.get() + 1);
+        let exchange = self.exchange;
+        let lent = {
+            let mut open = exchange.open();
+            let lent = O::lend(&mut open.goods.items)?;
+            exchange.lent.set(exchange.lent.get() + 1);
+            open.lent += 1;
+            lent
+        };
         let place = Place { look: &self, lent: Some(lent) };
         place.lent.as_ref().map(|lent| lent.item.clone())
     }
@@ -110,7 +116,12 @@ impl<T, O: Order<T>> Drop for Place<'_, T, O> {
         let exchange = self.look.exchange;
         if let Some(lent) = self.lent.take() {
             exchange.lent.set(exchange.lent.get() - 1);
-            O::put_back(&mut exchange.goods.borrow_mut().items, lent);
+            if exchange.is_emptied.get() {
+                drop(exchange.open()); // to be counted without it
+                exchange.count_out(1);
+            } else {
+                O::put_back(&mut exchange.open().goods.items, lent);
+            }
         }
     }
 }

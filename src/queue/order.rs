@@ -79,7 +79,7 @@ impl<T: Ord> Eq for Ranked<T> {}
 /// Taken out to be looked at, with what it takes to put it back where it was.
 pub struct Lent<T> {
     pub(super) item: T,
-    arrival: u64,
+    place: u64,
 }
 
 impl<T> fmt::Debug for Lent<T> {
@@ -115,7 +115,7 @@ impl<T> Arrange<T> for Fifo {
     }
 
     fn lend(items: &mut Items<T>) -> Option<Lent<T>> {
-        items.line.pop_front().map(|item| Lent { item, arrival: 0 })
+        items.line.pop_front().map(|item| Lent { item, place: 0 })
     }
 
     fn put_back(items: &mut Items<T>, lent: Lent<T>) {
@@ -133,11 +133,14 @@ impl<T> Arrange<T> for Lifo {
     }
 
     fn lend(items: &mut Items<T>) -> Option<Lent<T>> {
-        items.line.pop_back().map(|item| Lent { item, arrival: 0 })
+        let item = items.line.pop_back()?;
+        Some(Lent { item, place: items.line.len() as u64 })
     }
 
+    /// Below what has come since.
     fn put_back(items: &mut Items<T>, lent: Lent<T>) {
-        items.line.push_back(lent.item);
+        let place = items.line.len().min(lent.place as usize);
+        items.line.insert(place, lent.item);
     }
 }
 
@@ -153,11 +156,11 @@ impl<T: Ord> Arrange<T> for Priority {
 
     fn lend(items: &mut Items<T>) -> Option<Lent<T>> {
         let Reverse(Ranked { item, arrival }) = items.heap.pop()?;
-        Some(Lent { item, arrival })
+        Some(Lent { item, place: arrival })
     }
 
     fn put_back(items: &mut Items<T>, lent: Lent<T>) {
-        items.heap.push(Reverse(Ranked { item: lent.item, arrival: lent.arrival }));
+        items.heap.push(Reverse(Ranked { item: lent.item, arrival: lent.place }));
     }
 }
 

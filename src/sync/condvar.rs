@@ -39,6 +39,11 @@ pub struct Condvar {
     site: &'static Location<'static>,
 }
 
+/// What those who wait are woken with: a notification for one is passed on if he cannot make use of
+/// it; one for all is not, because nobody but those who waited then is meant.
+const ONE: u32 = 0;
+const ALL: u32 = 1;
+
 /// How a wait ended that was not interrupted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -126,7 +131,7 @@ impl Condvar {
 
     /// Wakes all who wait.
     pub fn notify_all(&self) {
-        self.line.wake_all();
+        self.line.wake_all_with(ALL);
     }
 
     #[track_caller]
@@ -141,13 +146,13 @@ impl Condvar {
         let mutex = guard.mutex();
         drop(guard); // nobody runs before we stand in line
         let reason = Reason::new(&"wait of the Condvar").made_at(self.site);
-        let woken = self.line.wait(reason, deadline);
+        let woken = self.line.wait_as(ONE, reason, deadline);
         let interrupted = mutex.raw().acquire_again(&"lock of the Mutex", woken.err());
         let Some(interruption) = interrupted else {
             let told = if woken == Ok(Wake::Elapsed) { Told::No } else { Told::Notified };
             return (mutex.guard(), told);
         };
-        if let Ok(Wake::Ready(_)) = woken {
+        if let Ok(Wake::Ready(ONE)) = woken {
             self.notify_one(); // it was for somebody who can make use of it
         }
         // Held if that can be, so that it is released like any other guard.

@@ -41,8 +41,9 @@ pub struct Event {
 struct Inner {
     is_set: Cell<bool>,
     line: WaitList,
-    /// Those who have been woken and have not run yet.
-    waking: Cell<u32>,
+    /// How many have been woken, and how many of those have run since.
+    woken: Cell<u64>,
+    resumed: Cell<u64>,
     site: &'static Location<'static>,
 }
 
@@ -54,7 +55,8 @@ impl Event {
         let inner = Inner {
             is_set: Cell::new(false),
             line: WaitList::default(),
-            waking: Cell::new(0),
+            woken: Cell::new(0),
+            resumed: Cell::new(0),
             site: Location::caller(),
         };
         Event { inner: Rc::new(inner) }
@@ -66,7 +68,7 @@ impl Event {
         self.inner.is_set.set(true);
         if !self.inner.line.is_empty() {
             let woken = self.inner.line.wake_all_counting(WAITER);
-            self.inner.waking.set(self.inner.waking.get() + woken);
+            self.inner.woken.set(self.inner.woken.get() + u64::from(woken));
         }
     }
 
@@ -104,7 +106,7 @@ impl Event {
     fn wait_within(&self, limit: Option<Duration>) -> bool {
         if self.is_set() {
             wait::spend();
-            if self.inner.waking.get() > 0 {
+            if self.inner.resumed.get() < self.inner.woken.get() {
                 self.inner.let_pass();
             }
             true
@@ -120,10 +122,10 @@ impl Inner {
         let reason = Reason::new(&"wait of the Event").made_at(self.site);
         match self.line.wait_as(WAITER, reason, limit.map(hub::after)) {
             Ok(Wake::Ready(_)) => {
-                self.waking.set(self.waking.get() - 1);
+                self.resumed.set(self.resumed.get() + 1);
                 true
             }
-            Ok(Wake::Elapsed) => false,
+            Ok(Wake::Elapsed) => self.is_set.get(), // work wins: it is not too late yet
             Err(interruption) => {
                 hub::raise(interruption);
                 false
@@ -131,11 +133,12 @@ impl Inner {
         }
     }
 
-    /// Lets those go first who have been woken: they have waited longer.
+    /// Lets those go first who have been woken by now: they have waited longer.
     #[cold]
     #[track_caller]
     fn let_pass(&self) {
-        while self.waking.get() > 0 {
+        let ahead = self.woken.get();
+        while self.resumed.get() < ahead {
             if let Err(interruption) = hub::yield_now() {
                 hub::raise(interruption);
                 return;

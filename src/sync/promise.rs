@@ -80,6 +80,10 @@ impl<R> Promise<R> {
         self.value.into_inner()
     }
 
+    pub(crate) fn is_linked(&self) -> bool {
+        !self.links.borrow().are_through()
+    }
+
     pub(crate) fn unlink(&self, id: LinkId) -> bool {
         let removed = self.links.borrow_mut().remove(id);
         removed.is_some()
@@ -111,7 +115,7 @@ impl<R: 'static> Promise<R> {
 
     /// Calls them in a greenlet of their own, if there are any.
     pub(crate) fn call_links_elsewhere(self: &Rc<Self>) {
-        if self.links.borrow().are_through() || hub::has_ended() {
+        if !self.is_linked() || hub::has_ended() {
             return;
         }
         self.links.borrow_mut().claim();

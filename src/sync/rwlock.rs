@@ -259,9 +259,10 @@ impl<T> From<T> for RwLock<T> {
 impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("RwLock");
-        match self.value.try_borrow() {
-            Ok(value) => shown.field("value", &&*value),
-            Err(_) => shown.field("value", &format_args!("<locked>")),
+        // With the lock held: what is shown may wait, and so may whoever writes it down.
+        match self.try_read() {
+            Some(guard) => shown.field("value", &&*guard),
+            None => shown.field("value", &format_args!("<locked>")),
         };
         shown.finish_non_exhaustive()
     }

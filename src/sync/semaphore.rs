@@ -7,7 +7,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use super::holding::must_not_wait;
-use crate::error::TooManyReleases;
+use crate::error::{TooManyReleases, caught};
 use crate::hub::{self, Reason, Wake};
 use crate::trace;
 use crate::wait::sealed::HasLine;
@@ -272,7 +272,7 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.permits.put_back().is_err() {
             // Somebody has released it besides: the bound stands.
-            trace::permit_refused(self.permits.site);
+            caught(|| trace::permit_refused(self.permits.site));
         }
     }
 }

@@ -6,7 +6,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::hub::{self, Birth, Start, TaskId, Wake};
+use crate::error::{Cause, Interruption};
+use crate::hub::{self, Birth, Start, TaskId};
 use crate::wait::sealed::HasLine;
 use crate::wait::{WaitList, Waitable};
 
@@ -164,7 +165,12 @@ impl Run {
             }
             self.state.stage.set(Stage::Waiting);
             due = next_after(due, period);
-            if !matches!(hub::sleep_until(due), Ok(Wake::Elapsed)) {
+            // A timeout that the function has left behind is none of ours.
+            let mut slept = hub::sleep_until(due);
+            while let Err(Interruption::Raised(Cause::TimedOut(_))) = slept {
+                slept = hub::sleep_until(due);
+            }
+            if slept.is_err() {
                 break; // cancelled, or the thread ends
             }
         }

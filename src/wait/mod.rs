@@ -135,26 +135,30 @@ where
     join_until(items, Some(hub::after(d)))
 }
 
-/// One after the other: that wakes the caller no more often than waiting for all at once would.
+/// One after the other: that wakes the caller no more often than waiting for all at once would. But
+/// what may be ready for a moment only has to be listened to all along.
 #[track_caller]
 fn join_until<I>(items: I, deadline: Option<Instant>) -> bool
 where
     I: IntoIterator,
     I::Item: Waitable,
 {
-    for item in items {
-        if !wait_until(&item, deadline) {
-            return false;
-        }
+    let items: Vec<_> = items.into_iter().collect(); // now, because what makes them may start them
+    if items.len() > 1 && items.iter().any(sealed::HasLine::keeps_its_word) {
+        let (all, mut ends) = (items.len(), iwait(items));
+        let ready = std::iter::from_fn(|| ends.next_until(JOIN, deadline)).count();
+        return ready == all;
     }
-    true
+    items.iter().all(|item| wait_until(item, deadline))
 }
+
+const JOIN: Reason = Reason::new(&"join");
 
 /// Waits for one; false if `deadline` came first, or if the caller unwinds.
 #[track_caller]
 fn wait_until(item: &impl Waitable, deadline: Option<Instant>) -> bool {
     while !item.is_ready() {
-        match item.line().wait(Reason::new(&"join"), deadline) {
+        match item.line().wait(JOIN, deadline) {
             Ok(Wake::Ready(_)) if item.keeps_its_word() => return true,
             Ok(Wake::Ready(_)) => {}
             Ok(Wake::Elapsed) => return item.is_ready(),

@@ -48,7 +48,8 @@
 //!
 //! While a greenlet unwinds (by a panic, a kill or a timeout), no call of it waits. Those that would
 //! have to fail at once if they return a `Result` (with [`ErrorKind::Other`](std::io::ErrorKind::Other)
-//! in I/O), and return at once if they do not. Those that need not wait work as ever: a buffer can
+//! in I/O), and return at once if they do not; the few that have nothing to return but what they
+//! would wait for, such as [`Mutex::lock`](sync::Mutex::lock), panic, and say so. Those that need not wait work as ever: a buffer can
 //! still be flushed into a socket that has room.
 //!
 //! # Panics

@@ -92,7 +92,12 @@ pub(crate) fn run_elsewhere<R: FnOnce() + 'static>(
     let name: Rc<str> = format!("links of {of}").into();
     let mut birth = Birth::here(Some(name));
     birth.site = site.unwrap_or(birth.site);
-    if hub::spawn(birth, run()).is_err() {
+    let links = run();
+    let body = move || {
+        hub::outlive(); // as on the stack of a greenlet that has ended: nobody's to kill
+        links();
+    };
+    if hub::spawn(birth, body).is_err() {
         run()();
     }
 }

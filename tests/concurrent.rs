@@ -769,7 +769,7 @@ fn a_callback_may_panic() {
     });
 }
 
-/// A callback is nobody's greenlet to kill, whichever greenlet it runs in.
+/// A kill that was meant for the job is not raised in the callbacks, whichever greenlet they run in.
 #[test]
 fn a_kill_is_not_meant_for_callbacks() {
     within(MINUTE, || {

@@ -74,6 +74,7 @@ impl GreenletPoolExecutor {
     #[must_use]
     #[track_caller]
     pub fn new(max_workers: usize) -> GreenletPoolExecutor {
+        assert!(max_workers > 0, "an executor needs at least one worker");
         GreenletPoolExecutor { pool: Pool::new(max_workers) }
     }
 

@@ -47,7 +47,8 @@ impl<T> fmt::Debug for Waited<T> {
 /// Waits for futures: for the first, for the first that fails, or for all. Python's
 /// `concurrent.futures.wait`.
 ///
-/// Without futures, and while the caller unwinds, it returns at once.
+/// Without futures, and while the caller unwinds, it returns at once. One that is given twice is
+/// returned twice.
 ///
 /// # Examples
 ///

@@ -244,7 +244,8 @@ impl<T, O: Order<T>> Exchange<T, O> {
     #[inline(always)]
     #[track_caller]
     pub(super) fn put(&self, item: T, limit: Limit) -> Result<(), PutError<T>> {
-        if limit != Limit::Never {
+        // Who has to wait stands in line at once, or somebody would overtake him.
+        if limit != Limit::Never && (self.has_room() || !self.getters.is_empty()) {
             wait::spend();
         }
         if self.is_shut.get() {
@@ -353,7 +354,7 @@ impl<T, O: Order<T>> Exchange<T, O> {
     #[inline(always)]
     #[track_caller]
     pub(super) fn get(&self, limit: Limit) -> Result<T, GetError> {
-        if limit != Limit::Never {
+        if limit != Limit::Never && (self.len() > 0 || !self.putters.is_empty()) {
             wait::spend();
         }
         match self.take() {

@@ -77,7 +77,8 @@ pub type LifoQueue<T> = Queue<T, Lifo>;
 
 /// A [`Queue`] whose smallest item leaves first, and equal ones in order of arrival.
 ///
-/// Items are compared while the queue is in use, so their `Ord` must neither wait nor use it.
+/// Items are compared while the queue is in use, so their `Ord` must not wait, nor put or take, and
+/// should not panic: an item that is on its way may be lost then.
 pub type PriorityQueue<T> = Queue<T, Priority>;
 
 /// A [`Queue`] of capacity 0, made by [`channel`] or [`bounded(0)`](Queue::bounded): a rendezvous.
@@ -190,8 +191,8 @@ impl<T, O: Order<T>> Queue<T, O> {
         self.exchange.get(Limit::Within(d))
     }
 
-    /// As [`get`](Queue::get), if there is an item that nobody in line is to have. It never waits,
-    /// and never switches.
+    /// As [`get`](Queue::get), if there is an item that nobody in line is to have, or to look at
+    /// first. It never waits, and never switches.
     ///
     /// # Errors
     ///
@@ -345,6 +346,35 @@ impl<'a, T, O: Order<T>> IntoIterator for &'a Queue<T, O> {
 
     fn into_iter(self) -> Iter<'a, T, O> {
         self.iter()
+    }
+}
+
+/// The items of a queue, as they come, for those who give their handle away: `for item in queue`.
+pub struct IntoIter<T, O> {
+    queue: Queue<T, O>,
+}
+
+impl<T, O: Order<T>> Iterator for IntoIter<T, O> {
+    type Item = T;
+
+    #[track_caller]
+    fn next(&mut self) -> Option<T> {
+        self.queue.get().ok()
+    }
+}
+
+impl<T, O: Order<T>> IntoIterator for Queue<T, O> {
+    type Item = T;
+    type IntoIter = IntoIter<T, O>;
+
+    fn into_iter(self) -> IntoIter<T, O> {
+        IntoIter { queue: self }
+    }
+}
+
+impl<T, O> fmt::Debug for IntoIter<T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IntoIter").field(&self.queue).finish()
     }
 }
 

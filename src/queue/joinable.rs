@@ -14,6 +14,8 @@ use crate::wait::{WaitList, Waitable};
 /// A [`Queue`] that knows which of its items are done: whoever gets one says so when it is. A
 /// handle. Python's `queue.Queue` with `task_done` and `join`.
 ///
+/// As with [`Queue`], name the item where nothing else tells the order: `JoinableQueue::<Job>::new()`.
+///
 /// # Examples
 ///
 /// ```

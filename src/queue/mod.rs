@@ -30,7 +30,9 @@ mod joinable;
 mod pipe;
 
 pub use crate::error::{GetError, PutError, TooManyDone};
-pub use handle::{Channel, Iter, LifoQueue, PriorityQueue, Queue, bounded, channel, unbounded};
+pub use handle::{
+    Channel, IntoIter, Iter, LifoQueue, PriorityQueue, Queue, bounded, channel, unbounded,
+};
 pub use joinable::JoinableQueue;
 pub use order::{Fifo, Lifo, Order, Priority};
 pub use pipe::{Conn, pipe};

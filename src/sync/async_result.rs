@@ -17,6 +17,9 @@ use crate::wait::{WaitList, Waitable};
 ///
 /// Each reader gets a clone; put what is expensive to clone into an `Rc`. gevent's `AsyncResult`.
 ///
+/// Where nothing else tells the type of the error, name the value, and an `Rc<dyn Error>` is meant:
+/// `AsyncResult::<u32>::new()`.
+///
 /// # Examples
 ///
 /// ```

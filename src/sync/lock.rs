@@ -53,8 +53,13 @@ impl Lock {
     #[inline]
     #[track_caller]
     pub(super) fn acquire(&self, verb: &'static &'static str, limit: Option<Duration>) -> bool {
-        wait::spend();
-        self.try_acquire() || self.wait(verb, limit)
+        if !self.is_locked() {
+            wait::spend(); // who has to wait stands in line at once, or somebody would overtake him
+            if self.try_acquire() {
+                return true;
+            }
+        }
+        self.wait(verb, limit)
     }
 
     #[inline(always)]

@@ -37,9 +37,9 @@
 //!
 //! A greenlet that unwinds must not wait (see the crate's documentation). A call that can say so
 //! returns without what it was called for: the forms with `try_` and `_timeout` return `None`,
-//! [`Barrier::wait`] an error. [`Mutex::lock`], [`RLock::lock`], [`RwLock::read`] and `write`, and
-//! [`Semaphore::acquire`] have no other answer than the lock, and panic, which in a destructor ends
-//! the process; a destructor that takes a lock others may hold should use `try_lock`.
+//! [`Barrier::wait`] an error. [`Mutex::lock`], [`RLock::lock`], [`RwLock::read`] and `write`,
+//! [`Semaphore::acquire`], and [`AsyncResult::get`] have no other answer than what they were asked
+//! for, and panic, which in a destructor ends the process; there, use `try_lock` and its like.
 
 mod holding;
 mod promise;

@@ -78,9 +78,13 @@ impl State {
     }
 
     #[inline]
+    fn may_enter(&self, want: Want) -> bool {
+        self.admits(want) && (self.line.is_empty() || self.line.first_waiting().is_none())
+    }
+
+    #[inline]
     fn try_enter(&self, want: Want) -> bool {
-        let may =
-            self.admits(want) && (self.line.is_empty() || self.line.first_waiting().is_none());
+        let may = self.may_enter(want);
         if may {
             self.enter(hub::current_task(), want);
         }
@@ -91,8 +95,13 @@ impl State {
     #[inline]
     #[track_caller]
     fn enter_within(&self, want: Want, limit: Option<Duration>) -> bool {
-        wait::spend();
-        self.try_enter(want) || self.wait(want, limit)
+        if self.may_enter(want) {
+            wait::spend();
+            if self.try_enter(want) {
+                return true;
+            }
+        }
+        self.wait(want, limit)
     }
 
     #[cold]

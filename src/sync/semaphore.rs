@@ -43,8 +43,13 @@ impl Permits {
     #[inline(always)]
     #[track_caller]
     fn take(&self, limit: Option<Duration>) -> bool {
-        wait::spend();
-        self.try_take() || self.wait(limit)
+        if self.available.get() > 0 {
+            wait::spend();
+            if self.try_take() {
+                return true;
+            }
+        }
+        self.wait(limit)
     }
 
     #[inline(always)]

@@ -192,6 +192,19 @@ fn wait_until(item: &impl Waitable, deadline: Option<Instant>) -> bool {
 /// let fast = spawn(|| ());
 /// assert_eq!(wait_any([&slow, &fast]), 1);
 /// ```
+///
+/// Things of different kinds, as in a `select`:
+///
+/// ```
+/// use greenloom::{Waitable, queue, spawn, sync::Event, wait_any};
+///
+/// let (jobs, stop) = (queue::unbounded(), Event::new());
+/// let (producer, stopper) = (jobs.clone(), stop.clone());
+/// spawn(move || producer.put("a job").map(|()| stopper.set()));
+/// assert_eq!(wait_any([&jobs as &dyn Waitable, &stop]), 0);
+/// assert_eq!(jobs.try_get(), Ok("a job"));
+/// assert_eq!(wait_any([&jobs as &dyn Waitable, &stop]), 1);
+/// ```
 #[track_caller]
 pub fn wait_any<I>(items: I) -> usize
 where

@@ -1,4 +1,5 @@
-//! What yielding and spawning cost in round trips of the bare machine, measured in one run.
+//! What the basic operations cost in round trips of the bare machine, and what is built on them in
+//! `yield_now`s, all measured in one run.
 //!
 //! Nanoseconds change with the machine and its mood; these ratios change much less, because all
 //! sides are measured in turn, round by round, and compared by their medians.
@@ -11,29 +12,79 @@ use std::{env, iter};
 use corosensei::Coroutine;
 use greenloom::{joinall, spawn, yield_now};
 
+#[path = "pool.rs"]
+#[allow(dead_code, reason = "only some of its operations are measured here")]
+mod pool;
+#[path = "queue.rs"]
+#[allow(dead_code, reason = "only some of its operations are measured here")]
+mod queue;
+#[path = "sync.rs"]
+#[allow(dead_code, reason = "only some of its operations are measured here")]
+mod sync;
+
 /// How much is done to measure it.
 struct Effort {
     rounds: usize,
     /// Operations a round.
-    operations: u32,
+    operations: u64,
 }
 
-/// What is measured: its name, how to do it so many times, and how many round trips it may cost.
+/// What is measured: its name, how to do it so many times, in what its cost is told, and how much
+/// of that it may be.
 struct Subject {
     name: &'static str,
-    run: fn(u32),
+    run: fn(u64),
+    unit: Unit,
     at_most: Option<f64>,
 }
 
+/// A subject that others are measured in.
+#[derive(Clone, Copy)]
+enum Unit {
+    RoundTrip,
+    YieldNow,
+}
+
+impl Unit {
+    /// Its place among the subjects.
+    const fn subject(self) -> usize {
+        match self {
+            Unit::RoundTrip => 0,
+            Unit::YieldNow => 1,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Unit::RoundTrip => "round trips",
+            Unit::YieldNow => "yield_now",
+        }
+    }
+}
+
 const SUBJECTS: &[Subject] = &[
-    Subject { name: "corosensei round trip", run: round_trips, at_most: None },
-    Subject { name: "yield_now, 2 greenlets", run: yields::<2>, at_most: Some(6.0) },
-    Subject { name: "yield_now, 1,000 greenlets", run: yields::<1_000>, at_most: None },
-    Subject { name: "spawn + join, one by one", run: spawns_one_by_one, at_most: Some(40.0) },
-    Subject { name: "spawn + join, by 1,000", run: spawns_in_batches, at_most: Some(40.0) },
+    in_round_trips("corosensei round trip", round_trips, None),
+    in_round_trips("yield_now, 2 greenlets", yields::<2>, Some(6.0)),
+    in_round_trips("yield_now, 1,000 greenlets", yields::<1_000>, None),
+    in_round_trips("spawn + join, one by one", spawns_one_by_one, Some(40.0)),
+    in_round_trips("spawn + join, by 1,000", spawns_in_batches, Some(40.0)),
+    in_yields("queue hand-over, bounded(1)", queue::hand_over_one_by_one, Some(3.0)),
+    // Whoever takes goes first, so each item takes two switches.
+    in_yields("queue hand-over, Channel", queue::hand_over_by_channel, Some(5.0)),
+    in_yields("Semaphore hand-over", sync::semaphore_hand_over, None),
+    in_yields("Mutex lock + unlock", sync::mutex, None),
+    in_yields("Pool spawn + join", pool::pool_spawn, None),
 ];
 
-fn round_trips(count: u32) {
+const fn in_round_trips(name: &'static str, run: fn(u64), at_most: Option<f64>) -> Subject {
+    Subject { name, run, unit: Unit::RoundTrip, at_most }
+}
+
+const fn in_yields(name: &'static str, run: fn(u64), at_most: Option<f64>) -> Subject {
+    Subject { name, run, unit: Unit::YieldNow, at_most }
+}
+
+fn round_trips(count: u64) {
     let mut coroutine = Coroutine::<(), (), ()>::new(|yielder, ()| {
         loop {
             yielder.suspend(());
@@ -44,7 +95,7 @@ fn round_trips(count: u32) {
     }
 }
 
-fn yields<const GREENLETS: u32>(count: u32) {
+fn yields<const GREENLETS: u64>(count: u64) {
     let spin = move || {
         for _ in 0..count / GREENLETS {
             yield_now();
@@ -54,14 +105,14 @@ fn yields<const GREENLETS: u32>(count: u32) {
     joinall(&spinners);
 }
 
-fn spawns_one_by_one(count: u32) {
+fn spawns_one_by_one(count: u64) {
     for _ in 0..count {
         spawn(|| ()).join();
     }
 }
 
-fn spawns_in_batches(count: u32) {
-    const BATCH: u32 = 1_000;
+fn spawns_in_batches(count: u64) {
+    const BATCH: u64 = 1_000;
     for _ in 0..count / BATCH {
         let batch: Vec<_> = (0..BATCH).map(|_| spawn(|| ())).collect();
         joinall(&batch);
@@ -69,19 +120,23 @@ fn spawns_in_batches(count: u32) {
 }
 
 fn main() {
-    // `cargo test` runs benchmarks too, only to see that they run.
-    let measure = env::args().any(|argument| argument == "--bench");
-    let effort = if measure {
+    let medians = medians(&effort());
+    println!("{:<28} {:>10} {:>8}  {:<12} {:>7}", "", "ns each", "costs", "", "at most");
+    for (subject, nanoseconds) in iter::zip(SUBJECTS, &medians) {
+        let ratio = nanoseconds / medians[subject.unit.subject()];
+        let unit = subject.unit.name();
+        let at_most = subject.at_most.map_or(String::new(), |limit| format!("{limit:.0}"));
+        println!("{:<28} {nanoseconds:>10.1} {ratio:>8.2}  {unit:<12} {at_most:>7}", subject.name);
+    }
+}
+
+/// Only `cargo bench` measures. Run as a test, or by `cargo bench -- --test`, it shows that it runs.
+fn effort() -> Effort {
+    let is_given = |wanted: &str| env::args().any(|argument| argument == wanted);
+    if is_given("--bench") && !is_given("--test") {
         Effort { rounds: 21, operations: 1_000_000 }
     } else {
         Effort { rounds: 1, operations: 1_000 }
-    };
-    let medians = medians(&effort);
-    println!("{:<28} {:>10} {:>12} {:>9}", "", "ns each", "round trips", "at most");
-    for (subject, nanoseconds) in iter::zip(SUBJECTS, &medians) {
-        let ratio = nanoseconds / medians[0];
-        let at_most = subject.at_most.map_or(String::new(), |limit| format!("{limit:.0}"));
-        println!("{:<28} {nanoseconds:>10.1} {ratio:>12.1} {at_most:>9}", subject.name);
     }
 }
 
@@ -93,7 +148,7 @@ fn medians(effort: &Effort) -> Vec<f64> {
         for (subject, times) in iter::zip(SUBJECTS, &mut times) {
             let time = time_of(|| (subject.run)(effort.operations));
             if round > 0 {
-                times.push(time.as_secs_f64() * 1e9 / f64::from(effort.operations));
+                times.push(time.as_secs_f64() * 1e9 / effort.operations as f64);
             }
         }
     }

@@ -124,9 +124,17 @@ impl<T> Record<T> {
         self.rare.borrow_mut().get_or_insert_default().attached.push(membership);
     }
 
-    fn finish(&self, stage: Stage, result: Result<T, JoinError>) {
+    /// Has it anything that most have not?
+    fn is_rare(&self) -> bool {
+        self.rare.borrow().is_some()
+    }
+
+    fn drop_attached(&self) {
         let attached = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.attached));
         drop(attached);
+    }
+
+    fn finish(&self, stage: Stage, result: Result<T, JoinError>) {
         self.stage.set(stage);
         self.result.replace(Some(result));
         self.joiners.wake_all();
@@ -234,14 +242,16 @@ where
         let Some(f) = self.f.take() else { return };
         self.record.stage.set(Stage::Running);
         let result = hub::run_body(f);
-        drop(self.membership.take());
+        let is_rare = self.record.is_rare();
+        self.end_membership(is_rare);
         let stage = match &result {
             Ok(_) => Stage::Returned,
             Err(JoinError::Killed) => Stage::Killed,
             Err(JoinError::Panicked(_)) => Stage::Panicked,
         };
         self.record.finish(stage, result);
-        let (is_linked, is_last) = (self.record.is_linked(), Rc::strong_count(&self.record) == 1);
+        let is_linked = is_rare && self.record.is_linked();
+        let is_last = Rc::strong_count(&self.record) == 1;
         if is_linked || is_last {
             hub::outlive();
         }
@@ -256,12 +266,24 @@ where
     }
 }
 
+impl<F, T, M> Body<F, T, M> {
+    #[inline]
+    fn end_membership(&mut self, is_rare: bool) {
+        if mem::needs_drop::<M>() {
+            drop(self.membership.take());
+        }
+        if is_rare {
+            self.record.drop_attached();
+        }
+    }
+}
+
 impl<F, T, M> Drop for Body<F, T, M> {
     fn drop(&mut self) {
         let Some(f) = self.f.take() else { return };
         // What it captured goes first: who hears of the end may rely on that.
         hub::quietly("panicked in a destructor", || drop(f));
-        drop(self.membership.take());
+        self.end_membership(self.record.is_rare());
         self.record.finish(Stage::Unrun, Err(JoinError::Killed));
         if self.record.is_linked() {
             self.record.run_links_elsewhere();

@@ -85,7 +85,9 @@ impl<T> Line<T> {
     /// The first in line leaves.
     #[inline(always)]
     pub(crate) fn drop_first(&mut self) {
-        if self.others.is_none() {
+        // The box of the others stays when they are gone.
+        let is_only = self.others.as_ref().is_none_or(|others| others.front == NOBODY);
+        if is_only {
             self.first = None;
         } else {
             drop(self.pop());

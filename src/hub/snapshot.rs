@@ -82,7 +82,7 @@ impl Scheduler {
             State::Gone => "gone",
         };
         let reason = (task.state() == State::Parked).then(|| self.reason(task));
-        let age = Duration::from_nanos(now.saturating_sub(task.born));
+        let age = Duration::from_nanos(now.saturating_sub(task.born.nanos()));
         DumpEntry {
             id: task.id,
             name: task.name(),

@@ -152,6 +152,7 @@ impl Semaphore {
     /// # Panics
     ///
     /// If it would have to wait while the caller unwinds.
+    #[inline(always)] // down to the switch: see `hub::yield_now`
     #[track_caller]
     pub fn acquire(&self) -> Permit<'_> {
         self.permits.acquire()

@@ -23,8 +23,8 @@ use std::thread;
 use greenloom::net::TcpStream;
 use greenloom::raw::Coroutine;
 use greenloom::{
-    BlocksForever, Hub, current, greenlet_local, joinall, scope, sleep, spawn, spawn_later,
-    wait_any_timeout, yield_now,
+    BlocksForever, Hub, Waitable, current, greenlet_local, joinall, pool, queue, scope, sleep,
+    spawn, spawn_later, sync, wait_any, wait_any_timeout, yield_now,
 };
 use net_util::{hang_guard, in_child, is_child, parked_for, stderr_of};
 use socket2::SockRef;
@@ -895,5 +895,250 @@ fn an_event_that_was_joined_can_be_waited_for_again() {
         event.set();
         joined.join();
         event.wait();
+    });
+}
+
+// ------------------------------------------------------------------ between greenlets
+
+/// Lets others run when it is told that a span is left; what it does may end the wait that begins.
+fn lets_others_run_at_exit(word: &'static str) {
+    if word == "exit" {
+        yield_now();
+        sleep(ms(1));
+        if let Some(ring) = AT_EXIT.take() {
+            ring();
+        }
+    }
+}
+
+thread_local! {
+    static AT_EXIT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+#[test]
+#[ignore = "run by a_wait_is_not_missed_while_spans_are_left in a process of its own"]
+fn child_waits_and_the_subscriber_rings() {
+    if is_child() {
+        within(MINUTE, || {
+            subscribe(lets_others_run_at_exit);
+            let waits: [fn(&sync::Event, &queue::Queue<u32>); 3] = [
+                |event, _| event.wait(),
+                |_, queue| assert_eq!(queue.get(), Ok(7)),
+                |event, queue| assert!(wait_any([event as &dyn Waitable, queue]) < 2),
+            ];
+            for wait in waits {
+                let (event, queue) = (sync::Event::new(), queue::unbounded());
+                let (bell, items) = (event.clone(), queue.clone());
+                let ring = move || {
+                    bell.set();
+                    items.put(7).unwrap();
+                };
+                let waiter = spawn(move || {
+                    let _span = info_span!("waiting").entered();
+                    AT_EXIT.set(Some(Box::new(ring)));
+                    wait(&event, &queue);
+                });
+                waiter.get().unwrap();
+            }
+        });
+    }
+}
+
+/// A subscriber was told that spans are left after a greenlet had found that it must wait, and before
+/// it stood in line: what happened meanwhile was missed.
+#[test]
+fn a_wait_is_not_missed_while_spans_are_left() {
+    passes_alone("child_waits_and_the_subscriber_rings");
+}
+
+/// Waits in its `Debug`, as one does who is written to a socket.
+struct Slow(Cell<u32>);
+
+impl std::fmt::Debug for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        yield_now();
+        f.write_str("slow")
+    }
+}
+
+/// `Debug` looked into a lock without holding it: whoever locked it meanwhile panicked, and it was
+/// locked for ever.
+#[test]
+fn a_lock_may_be_shown_slowly() {
+    within(MINUTE, || {
+        let (mutex, lock) = (
+            Rc::new(sync::Mutex::new(Slow(Cell::new(0)))),
+            Rc::new(sync::RwLock::new(Slow(Cell::new(0)))),
+        );
+        let (others_mutex, others_lock) = (mutex.clone(), lock.clone());
+        let other = spawn(move || {
+            others_mutex.lock().0.set(1);
+            others_lock.write().0.set(1);
+        });
+        assert!(format!("{mutex:?}").contains("slow"));
+        assert!(format!("{lock:?}").contains("slow"));
+        other.get().unwrap();
+        assert!(!mutex.is_locked() && lock.try_write().is_some());
+        let _held = mutex.lock();
+        assert!(format!("{mutex:?}").contains("<locked>"));
+    });
+}
+
+/// `Event::wait` let those pass who had been woken since it was called, too, and so for ever.
+#[test]
+fn others_who_wait_again_and_again_do_not_hold_up_a_set_event() {
+    within(MINUTE, || {
+        let (event, done) = (sync::Event::new(), Rc::new(Cell::new(false)));
+        let (again, until_done) = (event.clone(), done.clone());
+        let waiter = spawn(move || {
+            while !until_done.get() {
+                again.clear();
+                again.wait();
+            }
+        });
+        let (bell, until_done) = (event.clone(), done.clone());
+        let ringer = spawn(move || {
+            while !until_done.get() {
+                bell.set();
+                yield_now();
+            }
+            bell.set();
+        });
+        for _ in 0..10 {
+            yield_now(); // until the two are at it
+        }
+        event.set();
+        event.wait();
+        done.set(true);
+        joinall([&waiter, &ringer]);
+    });
+}
+
+/// A member that spawned into its pool while cleaning up waited for the kill, which waited for it.
+#[test]
+fn a_member_may_spawn_while_its_pool_is_killed() {
+    within(MINUTE, || {
+        for size in [1, 4] {
+            let (pool, log) = (pool::Pool::new(size), Log::new());
+            let (inner, said) = (pool.clone(), log.clone());
+            let member = pool.spawn(move || {
+                if let Err(interrupt) = greenloom::catch_interrupt(|| sleep(HOUR)) {
+                    let child = inner.spawn(|| ());
+                    said.say("spawned");
+                    drop(child);
+                    interrupt.resume();
+                }
+            });
+            until_parked(member.id());
+            pool.kill();
+            log.assert_is(["spawned"]);
+            assert!(member.is_finished());
+            pool.join();
+            assert_eq!(pool.free_count(), size);
+        }
+    });
+}
+
+/// One whose destructor spawned into the group that was being killed was killed within its killing,
+/// and so on, down to the end of the stack.
+#[test]
+fn destructors_may_spawn_into_a_group_that_is_killed() {
+    struct Respawn(pool::Group, u32);
+    impl Drop for Respawn {
+        fn drop(&mut self) {
+            if self.1 > 0 {
+                let next = Respawn(self.0.clone(), self.1 - 1);
+                self.0.spawn(move || drop(next));
+            }
+        }
+    }
+    within(MINUTE, || {
+        let group = pool::Group::new();
+        let first = Respawn(group.clone(), 20_000);
+        group.spawn(move || drop(first));
+        group.kill();
+        assert!(group.is_empty());
+    });
+}
+
+greenlet_local! {
+    static FAREWELL: RefCell<Option<Box<dyn Any>>> = RefCell::new(None);
+}
+
+/// A scope, and `map`, returned when the closures of their greenlets had ended, and not the
+/// destructors of their locals.
+#[test]
+fn a_scope_waits_for_the_locals_of_its_greenlets() {
+    within(MINUTE, || {
+        let leave = |log: &Log| {
+            let log = log.clone();
+            let slow = at_drop(move || {
+                sleep(ms(1));
+                log.say("gone");
+            });
+            FAREWELL.with(|farewell| farewell.replace(Some(Box::new(slow))));
+        };
+        let log = Log::new();
+        scope(|s| {
+            s.spawn(|| leave(&log));
+        });
+        log.assert_is(["gone"]);
+
+        let (pool, log) = (pool::Pool::new(2), Log::new());
+        pool.map(0..3, |_| leave(&log));
+        assert_eq!((log.count("gone"), pool.len()), (3, 0));
+    });
+}
+
+/// `joinall` pulled its items one after the other, each when the one before had ended.
+#[test]
+fn joinall_starts_what_it_joins_at_once() {
+    within(MINUTE, || {
+        let event = sync::Event::new();
+        let started = Rc::new(Cell::new(0));
+        let (bell, count) = (event.clone(), started.clone());
+        let items = (0..4).map(move |_| {
+            let (bell, count) = (bell.clone(), count.clone());
+            spawn(move || {
+                count.set(count.get() + 1);
+                bell.wait();
+            })
+        });
+        let joiner = spawn(move || joinall(items));
+        until(|| started.get() == 4);
+        event.set();
+        joiner.get().unwrap();
+    });
+}
+
+/// `map` started further items after one had been killed before it began.
+#[test]
+fn map_stops_at_an_item_that_never_began() {
+    within(MINUTE, || {
+        let (pool, ran) = (pool::Pool::new(2), Rc::new(Cell::new(0)));
+        let killer = pool.clone();
+        let killer = spawn(move || killer.kill());
+        let ended = swallow(|| pool.map(0..10, |_| ran.set(ran.get() + 1)));
+        assert!(message(ended.unwrap_err().as_ref()).contains("was killed"));
+        assert!(ran.get() <= 2, "{} items ran", ran.get());
+        killer.get().unwrap();
+    });
+}
+
+/// `Timer::every` took a timeout that its function had left armed for its own end.
+#[test]
+fn a_timer_outlives_a_timeout_that_it_was_left() {
+    within(MINUTE, || {
+        let runs = Rc::new(Cell::new(0));
+        let count = runs.clone();
+        let timer = sync::Timer::every(ms(1), move || {
+            count.set(count.get() + 1);
+            Box::leak(Box::new(greenloom::Timeout::start(ms(0))));
+        });
+        until(|| {
+            sleep(ms(1));
+            runs.get() >= 3
+        });
+        assert!(timer.cancel());
     });
 }

@@ -11,7 +11,8 @@
 //! | [`imap_unordered`](Pool::imap_unordered) | an iterator, as they come | are owned | as results are read |
 //!
 //! A bound is never exceeded, not for an instant, and a slot is free again when its greenlet has
-//! ended, however it has ended, before anybody hears of it.
+//! ended, however it has ended, before anybody hears of it. (A caller that unwinds must not wait for
+//! a slot: what it maps or applies then runs in its own greenlet, beside the members.)
 //!
 //! They are local to their thread:
 //!

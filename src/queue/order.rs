@@ -28,19 +28,20 @@ impl<T: Ord> Order<T> for Priority {}
 /// order to be cloned, measured or dropped, and `Queue<T, O>` bounds neither.
 pub struct Items<T> {
     line: VecDeque<T>,
-    heap: BinaryHeap<Reverse<Ranked<T>>>,
+    /// Made by the first `put`, which knows how to compare.
+    heap: Option<BinaryHeap<Reverse<Ranked<T>>>>,
     /// How many have been put into the heap.
     arrived: u64,
 }
 
 impl<T> Items<T> {
     pub(super) fn new() -> Items<T> {
-        Items { line: VecDeque::new(), heap: BinaryHeap::new(), arrived: 0 }
+        Items { line: VecDeque::new(), heap: None, arrived: 0 }
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.line.len() + self.heap.len()
+        self.line.len() + self.heap.as_ref().map_or(0, BinaryHeap::len)
     }
 }
 
@@ -147,20 +148,22 @@ impl<T> Arrange<T> for Lifo {
 impl<T: Ord> Arrange<T> for Priority {
     fn put(items: &mut Items<T>, item: T) {
         items.arrived += 1;
-        items.heap.push(Reverse(Ranked { item, arrival: items.arrived }));
+        let heap = items.heap.get_or_insert_with(BinaryHeap::new);
+        heap.push(Reverse(Ranked { item, arrival: items.arrived }));
     }
 
     fn take(items: &mut Items<T>) -> Option<T> {
-        items.heap.pop().map(|Reverse(ranked)| ranked.item)
+        items.heap.as_mut()?.pop().map(|Reverse(ranked)| ranked.item)
     }
 
     fn lend(items: &mut Items<T>) -> Option<Lent<T>> {
-        let Reverse(Ranked { item, arrival }) = items.heap.pop()?;
+        let Reverse(Ranked { item, arrival }) = items.heap.as_mut()?.pop()?;
         Some(Lent { item, place: arrival })
     }
 
     fn put_back(items: &mut Items<T>, lent: Lent<T>) {
-        items.heap.push(Reverse(Ranked { item: lent.item, arrival: lent.place }));
+        let heap = items.heap.get_or_insert_with(BinaryHeap::new);
+        heap.push(Reverse(Ranked { item: lent.item, arrival: lent.place }));
     }
 }
 

@@ -9,7 +9,6 @@ mod util;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
@@ -19,15 +18,16 @@ use greenloom::sync::{
     TooManyReleases,
 };
 use greenloom::{
-    Elapsed, Greenlet, Waitable, catch_interrupt, greenlet_local, iwait, joinall, joinall_timeout,
-    killall, scope, shield, sleep, spawn, wait_any, wait_any_timeout, with_timeout, yield_now,
+    Elapsed, Greenlet, Waitable, catch_interrupt, iwait, joinall, joinall_timeout, killall, scope,
+    shield, sleep, spawn, wait_any, wait_any_timeout, with_timeout, yield_now,
 };
 use tracing::{Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
+use util::words::*;
 use util::{
     End, HOUR, Living, Log, MINUTE, at_drop, blocks_forever, end_of, message, ms, reason_of,
-    reports, settle, spin, state_of, stuck, swallow, until, until_parked, within,
+    reports, settle, spin, state_of, swallow, until, until_parked, within,
 };
 
 // -------------------------------------------------------------------- words
@@ -35,158 +35,9 @@ use util::{
 /// The limit of waits that are meant to run out.
 const LIMIT: Duration = Duration::from_millis(10);
 
-/// Spawns `f` with a handle of its own.
-fn with<H, T>(handle: &H, f: impl FnOnce(&H) -> T + 'static) -> Greenlet<T>
-where
-    H: Clone + 'static,
-    T: 'static,
-{
-    let handle = handle.clone();
-    spawn(move || f(&handle))
-}
-
-/// As [`with`], and lets it come to its wait.
-fn parked<H, T>(handle: &H, f: impl FnOnce(&H) -> T + 'static) -> Greenlet<T>
-where
-    H: Clone + 'static,
-    T: 'static,
-{
-    let greenlet = with(handle, f);
-    until_parked(greenlet.id());
-    greenlet
-}
-
-/// In how many of some tries others have a turn while `f` runs.
-fn switches_of(tries: usize, f: impl Fn()) -> usize {
-    let switches = |_: &usize| {
-        settle();
-        let ran = Rc::new(Cell::new(false));
-        let other = with(&ran, |ran| ran.set(true));
-        f();
-        let switched = ran.get();
-        other.join();
-        switched
-    };
-    (0..tries).filter(switches).count()
-}
-
-/// `f` gives nobody a turn.
-#[track_caller]
-fn never_switches(f: impl Fn()) {
-    assert_eq!(switches_of(10, f), 0);
-}
-
-/// `f` need not give anybody a turn. (H5: from time to time it does.)
-#[cfg(not(hard_switch))] // where every such call does
-#[track_caller]
-fn need_not_switch(f: impl Fn()) {
-    const TRIES: usize = 100;
-    assert!(switches_of(TRIES, f) < TRIES);
-}
-
-/// The ways in which a greenlet is unwound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unwound {
-    Panic,
-    Kill,
-    Timeout,
-}
-
-impl Unwound {
-    const ALL: [Unwound; 3] = [Unwound::Panic, Unwound::Kill, Unwound::Timeout];
-
-    /// Runs `f` in a greenlet which is then unwound; what `f` returned is dropped by that.
-    fn after<T>(self, f: impl FnOnce() -> T + 'static) {
-        let greenlet = spawn(move || {
-            let returned = f();
-            let end = move || {
-                let _dropped = returned;
-                match self {
-                    Unwound::Panic => panic!("on purpose"),
-                    Unwound::Kill | Unwound::Timeout => sleep(HOUR),
-                }
-            };
-            match self {
-                Unwound::Timeout => assert_eq!(with_timeout(ms(1), end), Err(Elapsed)),
-                Unwound::Panic | Unwound::Kill => end(),
-            }
-        });
-        until(|| greenlet.is_finished() || reason_of(greenlet.id()).as_deref() == Some("sleep"));
-        match self {
-            Unwound::Panic => {
-                assert_eq!(end_of(greenlet), End::Panicked(String::from("on purpose")));
-                assert_eq!(reports().len(), 1);
-            }
-            Unwound::Kill => {
-                greenlet.kill();
-                assert_eq!(end_of(greenlet), End::Killed);
-            }
-            Unwound::Timeout => greenlet.get().unwrap(),
-        }
-    }
-}
-
 /// Something that guards may outlive any function with.
 fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
-}
-
-/// Runs `f` in the destructor of a greenlet that unwinds.
-fn while_unwinding(f: impl Fn() + Clone + 'static) {
-    for unwound in Unwound::ALL {
-        // What fails inside must not leave the destructor: that would end the process.
-        let failed = Rc::new(RefCell::new(None));
-        let (f, fails) = (f.clone(), failed.clone());
-        unwound.after(move || at_drop(move || *fails.borrow_mut() = swallow(f).err()));
-        if let Some(payload) = failed.take() {
-            resume_unwind(payload);
-        }
-    }
-}
-
-greenlet_local! {
-    static KEPT: RefCell<Vec<Box<dyn Any>>> = RefCell::new(Vec::new());
-}
-
-/// Runs `f` when the locals of the current greenlet are dropped.
-fn with_the_locals(f: impl FnOnce() + 'static) {
-    KEPT.with(|kept| kept.borrow_mut().push(Box::new(at_drop(f))));
-}
-
-/// Fails unless nothing is left that could ever wake anybody.
-#[track_caller]
-fn nothing_is_left() {
-    let stuck = stuck();
-    blocks_forever(|| stuck.join());
-    stuck.kill();
-}
-
-/// Knuth's linear congruential generator: random enough for who is killed when.
-struct Lcg {
-    seed: u64,
-    state: u64,
-}
-
-impl Lcg {
-    /// The seed is moved by that of the run (`GREENLOOM_SEED`), if it has one.
-    fn new(seed: u64) -> Lcg {
-        let run = std::env::var("GREENLOOM_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-        let seed = seed.wrapping_add(run.unwrap_or(0));
-        Lcg { seed, state: seed }
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.state >> 33) % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn micros_below(&mut self, n: u64) -> Duration {
-        Duration::from_micros(self.below(n))
-    }
 }
 
 /// How many rounds there are in a test that leaves it to chance who is killed when.

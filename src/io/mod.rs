@@ -6,4 +6,4 @@
 
 mod source;
 
-pub(crate) use source::{Io, Limit, Tried};
+pub(crate) use source::{Io, Tried};

@@ -3,19 +3,11 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::Unwinding;
 use crate::hub::{self, LineKey, Reason, Side, SourceId, Wake};
-
-/// How long a call may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit {
-    Forever,
-    Within(Duration),
-    /// It fails with `WouldBlock` instead.
-    Never,
-}
+use crate::wait::Limit;
 
 /// What a call that did not block came to.
 #[derive(Debug)]
@@ -143,8 +135,8 @@ impl<S: AsFd> Turn<'_, S> {
     /// Waits for its turn to try.
     fn wait(&mut self, limit: Limit) -> io::Result<()> {
         let Some(source) = self.io.source.get() else { return Ok(()) };
-        if let (None, Limit::Within(time)) = (self.deadline, limit) {
-            self.deadline = Some(hub::after(time));
+        if self.deadline.is_none() {
+            self.deadline = limit.deadline();
         }
         let (side, place) = (self.side, &mut self.place);
         let woken = hub::park(Reason::new(self.verb), self.deadline, |ticket| {

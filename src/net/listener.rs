@@ -11,7 +11,8 @@ use std::rc::Rc;
 
 use super::stream::TcpStream;
 use crate::hub::Side;
-use crate::io::{Io, Limit, Tried};
+use crate::io::{Io, Tried};
+use crate::wait::Limit;
 
 /// A TCP socket that listens: [`std::net::TcpListener`], except that waiting parks the greenlet.
 ///

@@ -18,7 +18,8 @@ use rustix::net::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::hub::{SHORT_READS_TELL, Side};
-use crate::io::{Io, Limit, Tried};
+use crate::io::{Io, Tried};
+use crate::wait::Limit;
 
 /// A TCP connection: [`std::net::TcpStream`], except that waiting parks the greenlet.
 ///

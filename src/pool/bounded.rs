@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use super::crew::{Crew, Errand, Limit, Refusal, Verbs};
+use super::crew::{Crew, Errand, Refusal, Verbs};
 use super::imap::{Imap, ImapUnordered, UNBOUNDED};
 use super::map;
 use crate::error::{JoinError, SpawnError};
 use crate::greenlet::{self, Greenlet};
 use crate::hub::{self, Birth};
+use crate::wait::Limit;
 
 const VERBS: Verbs = Verbs {
     spawn: "spawn of the Pool",

@@ -13,33 +13,15 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::greenlet::{self, Greenlet};
 use crate::hub::{self, Birth, LineKey, Reason, Start, TaskId, Wake};
-use crate::wait::{WaitList, Waiter};
+use crate::wait::{Limit, WaitList, Waiter};
 
 /// The number of those in line who wait in a `spawn`; a queued job's is its place.
 const SPAWNER: u32 = u32::MAX / 4;
-
-/// How a call behaves when it would have to wait for a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
-    Never,
-    Within(Duration),
-    Forever,
-}
-
-impl Limit {
-    pub(super) fn deadline(self) -> Option<Instant> {
-        match self {
-            Limit::Within(time) => Some(hub::after(time)),
-            Limit::Never | Limit::Forever => None,
-        }
-    }
-}
 
 /// Why somebody did not become a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::crew::{Crew, Limit, Verbs};
+use super::crew::{Crew, Verbs};
 use super::imap::{Imap, ImapUnordered, UNBOUNDED};
 use super::map;
 use crate::greenlet::Greenlet;
 use crate::hub::Birth;
+use crate::wait::Limit;
 
 const VERBS: Verbs = Verbs {
     spawn: "spawn of the Group",

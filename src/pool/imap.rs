@@ -21,11 +21,11 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::crew::{Crew, Errand, Limit};
+use super::crew::{Crew, Errand};
 use super::map::{End, pull, work};
 use crate::greenlet;
 use crate::hub::{self, Birth, Reason, TaskId};
-use crate::wait::{self, WaitList};
+use crate::wait::{self, Limit, WaitList};
 
 /// All of the input is worked on, whether anybody reads or not.
 pub(super) const UNBOUNDED: usize = usize::MAX;

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::crew::{Crew, Limit, Stage};
+use super::crew::{Crew, Stage};
 use crate::hub::{self, REFUSED, TaskId, Wake};
-use crate::wait;
+use crate::wait::{self, Limit};
 
 impl Crew {
     /// Kills all members, those who come meanwhile included, and waits until they are gone. The

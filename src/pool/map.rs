@@ -6,10 +6,11 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::rc::Rc;
 use std::thread;
 
-use super::crew::{Crew, Limit};
+use super::crew::Crew;
 use crate::error::{Cause, Elapsed};
 use crate::greenlet;
 use crate::hub::Birth;
+use crate::wait::Limit;
 
 /// How the work on one item ended.
 pub(crate) enum End<T> {

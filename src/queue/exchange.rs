@@ -23,7 +23,6 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
 use slab::Slab;
@@ -31,7 +30,7 @@ use slab::Slab;
 use super::order::{Items, Order};
 use crate::error::{GetError, PutError, TooManyDone};
 use crate::hub::{self, Reason, Wake};
-use crate::wait::{self, WaitList};
+use crate::wait::{self, Limit, WaitList};
 
 /// Why somebody stands in the getters' line.
 const GET: u32 = 0;
@@ -41,24 +40,6 @@ pub(super) const PEEK: u32 = 1;
 const SHUT: u32 = u32::MAX / 4;
 pub(super) const LOOK: u32 = SHUT + 1;
 const ACCEPTED: u32 = SHUT + 2;
-
-/// How a call behaves when it would have to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
-    Never,
-    Within(Duration),
-    Forever,
-}
-
-impl Limit {
-    #[inline]
-    pub(super) fn deadline(self) -> Option<Instant> {
-        match self {
-            Limit::Within(time) => Some(hub::after(time)),
-            Limit::Never | Limit::Forever => None,
-        }
-    }
-}
 
 /// What waits here are called in a dump.
 #[derive(Debug)]
@@ -134,10 +115,6 @@ impl<T, O> Exchange<T, O> {
             site: Location::caller(),
             order: PhantomData,
         }
-    }
-
-    pub(super) fn capacity(&self) -> Option<usize> {
-        self.capacity
     }
 
     #[inline]
@@ -431,8 +408,11 @@ impl<T, O: Order<T>> Exchange<T, O> {
                 Some(GET) => {
                     let Some(item) = self.take() else { break };
                     let number = self.goods.borrow_mut().parcels.insert(item) as u32;
-                    let taken = self.getters.wake_front(number);
-                    debug_assert!(taken, "he has just been seen to wait");
+                    if !self.getters.wake_front(number) {
+                        // He has just been seen to wait; but a comparison may have killed him.
+                        let item = self.open_parcel(number);
+                        self.lay(item);
+                    }
                 }
                 _ => break,
             }

@@ -5,11 +5,11 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::exchange::{Exchange, Limit, Verbs};
+use super::exchange::{Exchange, Verbs};
 use super::order::{Fifo, Lifo, Order, Priority};
 use crate::error::{GetError, PutError};
 use crate::wait::sealed::HasLine;
-use crate::wait::{WaitList, Waitable};
+use crate::wait::{Limit, WaitList, Waitable};
 
 const QUEUE: Verbs = Verbs {
     what: "Queue",
@@ -265,7 +265,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// How many it can hold; `None` if there is no bound.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
-        self.exchange.capacity()
+        self.exchange.capacity
     }
 
     /// Ends it: from now on nothing can be put in, and who waits to do so gets his item back. What

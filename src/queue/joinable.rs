@@ -4,12 +4,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::exchange::Limit;
 use super::handle::{Iter, Queue};
 use super::order::{Fifo, Order};
 use crate::error::TooManyDone;
 use crate::wait::sealed::HasLine;
-use crate::wait::{WaitList, Waitable};
+use crate::wait::{Limit, WaitList, Waitable};
 
 /// A [`Queue`] that knows which of its items are done: whoever gets one says so when it is. A
 /// handle. Python's `queue.Queue` with `task_done` and `join`.

@@ -6,11 +6,11 @@
 
 use std::time::Instant;
 
-use super::exchange::{Exchange, LOOK, Limit, PEEK};
+use super::exchange::{Exchange, LOOK, PEEK};
 use super::order::{Lent, Order};
 use crate::error::GetError;
 use crate::hub::{self, Wake};
-use crate::wait;
+use crate::wait::{self, Limit};
 
 impl<T, O: Order<T>> Exchange<T, O> {
     #[track_caller]

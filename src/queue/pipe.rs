@@ -4,11 +4,11 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
-use super::exchange::{Limit, Verbs};
+use super::exchange::Verbs;
 use super::handle::Queue;
 use crate::error::{GetError, PutError};
 use crate::wait::sealed::HasLine;
-use crate::wait::{WaitList, Waitable};
+use crate::wait::{Limit, WaitList, Waitable};
 
 const PIPE: Verbs = Verbs {
     what: "pipe",

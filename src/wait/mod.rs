@@ -4,12 +4,14 @@
 //! The functions here are written on that trait, so they take greenlets, and whatever later floors
 //! make waitable, in any mixture.
 
+mod limit;
 mod list;
 
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub(crate) use limit::Limit;
 pub(crate) use list::{Bell, WaitList, Waiter};
 
 use self::sealed::HasLine as _;

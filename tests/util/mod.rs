@@ -11,6 +11,8 @@
     reason = "each test file is a program of its own and uses a part of this"
 )]
 
+pub(crate) mod words;
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};

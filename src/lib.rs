@@ -110,6 +110,8 @@
 //! | `greenlet.greenlet`, `switch`, `throw` | [`raw::Coroutine`] |
 //! | `socket`, `monkey.patch_all()` | [`net`]; patching is to come |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(panic = "abort")]
 compile_error!(
     "greenloom needs `panic = \"unwind\"`: a killed or timed-out greenlet is unwound so that its \
@@ -135,17 +137,26 @@ mod timeout;
 mod wait;
 
 mod greenlet;
-mod io;
 mod local;
 pub mod queue;
 pub mod raw;
+mod source;
 pub mod sync;
+pub mod threadpool;
 
+pub mod fs;
+pub mod io;
 pub mod net;
 pub mod pool;
+pub mod signal;
 
 pub mod concurrent;
+#[cfg(feature = "ureq")]
+#[cfg_attr(docsrs, doc(cfg(feature = "ureq")))]
+pub mod http;
 mod observe;
+pub mod process;
+pub mod server;
 
 pub use error::{BlocksForever, Elapsed, GreenletError, HubClosed, JoinError};
 pub use greenlet::{

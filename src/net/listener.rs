@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::stream::TcpStream;
 use crate::hub::Side;
-use crate::io::{Io, Tried};
+use crate::source::{Source, Tried};
 use crate::wait::Limit;
 
 /// A TCP socket that listens: [`std::net::TcpListener`], except that waiting parks the greenlet.
@@ -40,7 +40,7 @@ pub struct TcpListener {
 }
 
 struct Listener {
-    io: Io<net::TcpListener>,
+    source: Source<net::TcpListener>,
     nonblocking: Cell<bool>,
 }
 
@@ -55,7 +55,7 @@ impl TcpListener {
     }
 
     pub(super) fn std(&self) -> &net::TcpListener {
-        self.shared.io.inner()
+        self.shared.source.inner()
     }
 
     /// The address it is bound to.
@@ -85,7 +85,7 @@ impl TcpListener {
     /// on.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let limit = if self.shared.nonblocking.get() { Limit::Never } else { Limit::Forever };
-        self.shared.io.run(Side::Read, &"accept", limit, |listener| {
+        self.shared.source.run(Side::Read, &"accept", limit, |listener| {
             let (stream, peer) = accept(listener)?;
             Ok(Tried::Done((TcpStream::new(stream), peer)))
         })
@@ -147,11 +147,11 @@ impl TcpListener {
         let nonblocking = self.shared.nonblocking.get();
         match Rc::try_unwrap(self.shared) {
             Ok(listener) => {
-                let listener = listener.io.into_inner();
+                let listener = listener.source.into_inner();
                 listener.set_nonblocking(nonblocking)?;
                 Ok(listener)
             }
-            Err(shared) => shared.io.inner().try_clone(),
+            Err(shared) => shared.source.inner().try_clone(),
         }
     }
 }
@@ -186,7 +186,10 @@ impl From<net::TcpListener> for TcpListener {
     fn from(listener: net::TcpListener) -> TcpListener {
         listener.set_nonblocking(true).expect("an open socket has a mode to set");
         TcpListener {
-            shared: Rc::new(Listener { io: Io::new(listener), nonblocking: Cell::new(false) }),
+            shared: Rc::new(Listener {
+                source: Source::new(listener),
+                nonblocking: Cell::new(false),
+            }),
         }
     }
 }

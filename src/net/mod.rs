@@ -7,7 +7,7 @@
 //! - `try_clone` shares the descriptor by counting, and cannot fail.
 //! - They are local to their thread; [`into_std`](TcpStream::into_std) makes one that may travel.
 
-// This room holds no waiting code: every call that may wait is one line on `io`.
+// This room holds no waiting code: every call that may wait is one line on `source`.
 
 mod listener;
 mod stream;

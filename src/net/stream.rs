@@ -18,7 +18,7 @@ use rustix::net::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::hub::{SHORT_READS_TELL, Side};
-use crate::io::{Io, Tried};
+use crate::source::{Source, Tried};
 use crate::wait::Limit;
 
 /// A TCP connection: [`std::net::TcpStream`], except that waiting parks the greenlet.
@@ -63,7 +63,7 @@ pub struct TcpStream {
 }
 
 struct Stream {
-    io: Io<net::TcpStream>,
+    source: Source<net::TcpStream>,
     /// Is it a plain socket, where a short read says that there is no more? One that was made
     /// elsewhere may have a protocol of its own on top, which stops where it likes.
     is_plain: bool,
@@ -87,7 +87,7 @@ impl Stream {
         room: usize,
         mut receive: impl FnMut(&net::TcpStream) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        self.io.run(Side::Read, &"read", self.limit(&self.read_timeout), |stream| {
+        self.source.run(Side::Read, &"read", self.limit(&self.read_timeout), |stream| {
             let len = receive(stream)?;
             // None at all is the end of the stream, and stays so.
             let tells = self.is_plain && SHORT_READS_TELL && len > 0;
@@ -101,7 +101,7 @@ impl Stream {
         len: usize,
         mut transmit: impl FnMut(&net::TcpStream) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        self.io.run(Side::Write, &"write", self.limit(&self.write_timeout), |stream| {
+        self.source.run(Side::Write, &"write", self.limit(&self.write_timeout), |stream| {
             Ok(transferred(transmit(stream)?, len))
         })
     }
@@ -131,7 +131,7 @@ impl TcpStream {
     fn with_plain(stream: net::TcpStream, is_plain: bool) -> TcpStream {
         TcpStream {
             shared: Rc::new(Stream {
-                io: Io::new(stream),
+                source: Source::new(stream),
                 is_plain,
                 read_timeout: Cell::new(None),
                 write_timeout: Cell::new(None),
@@ -141,7 +141,7 @@ impl TcpStream {
     }
 
     pub(super) fn std(&self) -> &net::TcpStream {
-        self.shared.io.inner()
+        self.shared.source.inner()
     }
 
     /// Opens a connection, to the first of the addresses that answers.
@@ -258,7 +258,7 @@ impl TcpStream {
     /// As a read's.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-        self.shared.io.run(
+        self.shared.source.run(
             Side::Read,
             &"read",
             self.shared.limit(&self.shared.read_timeout),
@@ -349,8 +349,8 @@ impl TcpStream {
         let (read, write) = (self.shared.read_timeout.get(), self.shared.write_timeout.get());
         let nonblocking = self.shared.nonblocking.get();
         let stream = match Rc::try_unwrap(self.shared) {
-            Ok(stream) => stream.io.into_inner(),
-            Err(shared) => shared.io.inner().try_clone()?,
+            Ok(stream) => stream.source.into_inner(),
+            Err(shared) => shared.source.inner().try_clone()?,
         };
         stream.set_nonblocking(nonblocking)?;
         stream.set_read_timeout(read)?;
@@ -375,7 +375,7 @@ fn connect(addr: &SocketAddr, limit: Limit) -> io::Result<TcpStream> {
     match begun {
         Ok(()) => {}
         Err(error) if is_under_way(&error) => {
-            stream.shared.io.run(Side::Write, &"connect", limit, is_connected)?;
+            stream.shared.source.run(Side::Write, &"connect", limit, is_connected)?;
         }
         Err(error) => return Err(error),
     }

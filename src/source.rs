@@ -1,4 +1,8 @@
-//! Try, else wait, try again.
+//! Try, else wait, try again: descriptors that wait by parking.
+//!
+//! [`Source`] is the only place where a call is tried, found to block, and tried again. Whatever has
+//! a descriptor that can be polled is wrapped in one; the rooms above say which call, in which
+//! direction, and for how long.
 
 use std::cell::Cell;
 use std::io;
@@ -22,16 +26,16 @@ pub(crate) enum Tried<T> {
 /// The calls themselves must not block: by `MSG_DONTWAIT`, or because the descriptor is ours and
 /// non-blocking.
 #[derive(Debug)]
-pub(crate) struct Io<S: AsFd> {
+pub(crate) struct Source<S: AsFd> {
     /// `None` only while `into_inner` takes it out.
     inner: Option<S>,
     /// With the poller since the first call that would have blocked; many never do.
-    source: Cell<Option<SourceId>>,
+    id: Cell<Option<SourceId>>,
 }
 
-impl<S: AsFd> Io<S> {
-    pub(crate) fn new(inner: S) -> Io<S> {
-        Io { inner: Some(inner), source: Cell::new(None) }
+impl<S: AsFd> Source<S> {
+    pub(crate) fn new(inner: S) -> Source<S> {
+        Source { inner: Some(inner), id: Cell::new(None) }
     }
 
     pub(crate) fn inner(&self) -> &S {
@@ -60,7 +64,7 @@ impl<S: AsFd> Io<S> {
         if let Err(interruption) = hub::spend() {
             return Err(hub::raise(interruption).into());
         }
-        let mut turn = Turn { io: self, side, verb, deadline: None, place: None };
+        let mut turn = Turn { source: self, side, verb, deadline: None, place: None };
         if limit != Limit::Never && !turn.may_try() {
             turn.wait(limit)?;
         }
@@ -68,8 +72,8 @@ impl<S: AsFd> Io<S> {
             match attempt(self.inner()) {
                 Ok(Tried::Done(value)) => return Ok(value),
                 Ok(Tried::CutShort(value)) => {
-                    if let Some(source) = self.source.get() {
-                        hub::existing_poller(|poller| poller.cut_short(source, side));
+                    if let Some(id) = self.id.get() {
+                        hub::existing_poller(|poller| poller.cut_short(id, side));
                     }
                     return Ok(value);
                 }
@@ -86,13 +90,13 @@ impl<S: AsFd> Io<S> {
     }
 
     fn forget_source(&self) {
-        if let Some(source) = self.source.take() {
-            hub::existing_poller(|poller| poller.deregister(source, self.inner().as_fd()));
+        if let Some(id) = self.id.take() {
+            hub::existing_poller(|poller| poller.deregister(id, self.inner().as_fd()));
         }
     }
 }
 
-impl<S: AsFd> Drop for Io<S> {
+impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
         self.forget_source();
     }
@@ -100,7 +104,7 @@ impl<S: AsFd> Drop for Io<S> {
 
 /// One call's turn at a descriptor: from its first wait until the end it has a place in line.
 struct Turn<'a, S: AsFd> {
-    io: &'a Io<S>,
+    source: &'a Source<S>,
     side: Side,
     verb: &'static &'static str,
     deadline: Option<Instant>,
@@ -112,8 +116,8 @@ impl<S: AsFd> Turn<'_, S> {
     #[inline]
     fn may_try(&self) -> bool {
         let side = self.side;
-        let Some(source) = self.io.source.get() else { return true };
-        hub::existing_poller(|poller| poller.may_try(source, side)).unwrap_or(true)
+        let Some(id) = self.source.id.get() else { return true };
+        hub::existing_poller(|poller| poller.may_try(id, side)).unwrap_or(true)
     }
 
     /// The kernel said so. From now on the poller watches the descriptor, if it did not before.
@@ -122,27 +126,27 @@ impl<S: AsFd> Turn<'_, S> {
             return Err(Unwinding.into());
         }
         hub::poller(|poller| {
-            let source = match self.io.source.get() {
-                Some(source) => source,
-                None => poller.register(self.io.inner().as_fd())?,
+            let id = match self.source.id.get() {
+                Some(id) => id,
+                None => poller.register(self.source.inner().as_fd())?,
             };
-            self.io.source.set(Some(source));
-            poller.would_block(source, self.side);
+            self.source.id.set(Some(id));
+            poller.would_block(id, self.side);
             Ok(())
         })
     }
 
     /// Waits for its turn to try.
     fn wait(&mut self, limit: Limit) -> io::Result<()> {
-        let Some(source) = self.io.source.get() else { return Ok(()) };
+        let Some(id) = self.source.id.get() else { return Ok(()) };
         if self.deadline.is_none() {
             self.deadline = limit.deadline();
         }
         let (side, place) = (self.side, &mut self.place);
         let woken = hub::park(Reason::new(self.verb), self.deadline, |ticket| {
             hub::poller(|poller| match place {
-                Some((_, key)) => poller.stay(source, side, *key, ticket),
-                None => *place = poller.join(source, side, ticket).map(|key| (source, key)),
+                Some((_, key)) => poller.stay(id, side, *key, ticket),
+                None => *place = poller.join(id, side, ticket).map(|key| (id, key)),
             });
         });
         match woken {
@@ -157,8 +161,8 @@ impl<S: AsFd> Turn<'_, S> {
     }
 
     fn leave(&mut self) {
-        if let Some((source, key)) = self.place.take() {
-            hub::leave_source(source, self.side, key);
+        if let Some((id, key)) = self.place.take() {
+            hub::leave_source(id, self.side, key);
         }
     }
 }

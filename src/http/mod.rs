@@ -1,0 +1,1 @@
+//! HTTP: ureq's client on greenloom's sockets (feature `ureq`).

@@ -1,0 +1,1 @@
+//! Child processes, name for name `std::process`.

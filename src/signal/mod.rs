@@ -1,0 +1,1 @@
+//! Signals, taken by greenlets.

@@ -34,6 +34,12 @@ pub(crate) fn leaked(greenlets: usize) {
     tracing::error!(target: "greenloom", greenlets, "leaked: they would not end with their thread");
 }
 
+/// A server has a trouble that is nobody's fault in particular, and goes on, or does not.
+#[cold]
+pub(crate) fn server_trouble(server: &str, what: &str, error: &dyn fmt::Display) {
+    tracing::warn!(target: "greenloom", server, "{what}: {error}");
+}
+
 /// The spans a waiting greenlet has entered, outermost last.
 pub(crate) struct Spans {
     dispatch: Dispatch,

@@ -17,5 +17,5 @@ pub use handle::Greenlet;
 pub use many::killall;
 pub use outcome::Outcome;
 pub use scope::{Scope, ScopedGreenlet, scope};
-pub(crate) use spawn::spawn_member;
 pub use spawn::{Builder, spawn, spawn_later};
+pub(crate) use spawn::{spawn_member, try_spawn_member};

@@ -57,7 +57,21 @@ where
     T: 'static,
     M: 'static,
 {
-    expect(spawn_with(birth, f, membership))
+    expect(try_spawn_member(birth, f, membership))
+}
+
+/// As [`spawn_member`], for those who can do something about it that there is no stack.
+pub(crate) fn try_spawn_member<F, T, M>(
+    birth: Birth,
+    f: F,
+    membership: M,
+) -> io::Result<Greenlet<T>>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+    M: 'static,
+{
+    spawn_with(birth, f, membership)
 }
 
 #[track_caller]

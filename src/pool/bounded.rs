@@ -1,6 +1,7 @@
 //! `Pool`: a group of at most so many.
 
 use std::fmt;
+use std::io;
 use std::panic::{self, RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::thread;
@@ -270,6 +271,19 @@ impl Pool {
     {
         self.check_open();
         self.crew.queue(f)
+    }
+
+    /// As [`apply_async`](Pool::apply_async), for those who say how it is born and can do something
+    /// about it that there is no stack, or that the pool has been closed.
+    pub(crate) fn try_queue<F, T>(&self, birth: Birth, f: F) -> io::Result<Greenlet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        if self.is_closed() {
+            return Err(io::Error::other("the pool has been closed"));
+        }
+        self.crew.try_queue(birth, f)
     }
 
     /// As [`apply_async`](Pool::apply_async); with the end of the job, one of the two is called:

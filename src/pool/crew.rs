@@ -11,6 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::panic::Location;
 use std::rc::Rc;
 
@@ -207,19 +208,34 @@ impl Crew {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
+        match self.try_queue(Birth::here(None), f) {
+            Ok(greenlet) => greenlet,
+            Err(error) => panic!("no stack for another greenlet: {error}"),
+        }
+    }
+
+    /// As [`queue`](Crew::queue), for those who can do something about it that there is no stack.
+    pub(super) fn try_queue<F, T>(self: &Rc<Self>, birth: Birth, f: F) -> io::Result<Greenlet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
         if let Ok(membership) = self.enter(Limit::Never) {
-            return self.spawn(Birth::here(None), membership, f);
+            let place = membership.place;
+            let greenlet = greenlet::try_spawn_member(birth, f, membership)?;
+            self.began(place, greenlet.task());
+            return Ok(greenlet);
         }
         let membership = Membership::new(self, Stage::Queued);
         let place = membership.place;
-        let birth = Birth { start: Start::Told, ..Birth::here(None) };
-        let greenlet = greenlet::spawn_member(birth, f, membership);
+        let birth = Birth { start: Start::Told, ..birth };
+        let greenlet = greenlet::try_spawn_member(birth, f, membership)?;
         let in_line = self.line.push(Waiter::Start(greenlet.task(), place as u32));
         if let Some(member) = self.members.borrow_mut().get_mut(place) {
             member.task = greenlet.task();
             member.in_line = Some(in_line);
         }
-        greenlet
+        Ok(greenlet)
     }
 
     /// Makes a member of a greenlet that runs already. `None` if it is one.

@@ -1,1 +1,38 @@
-//! Servers: what accepts, whom it calls, how many at a time, and how it ends.
+//! Servers: who comes is served in a greenlet of his own, so many at a time.
+//!
+//! A [`StreamServer`] takes connections from whatever [accepts](Accept) them: a
+//! [`TcpListener`](crate::net::TcpListener), a listener on a Unix socket, or something of the
+//! user's. A `DatagramServer` takes datagrams from a UDP socket. What they have in common:
+//!
+//! - *Back-pressure.* While as many are served as may be, nobody is let in: the kernel holds those
+//!   who come, in the listener's backlog or the socket's buffer. A bound is a number of their own
+//!   ([`max_connections`](StreamServer::max_connections)), or a [`Pool`](crate::pool::Pool) that they
+//!   may share with others.
+//! - *Trouble.* An error of one connection is that connection's. When the process or the system has
+//!   run out of something (descriptors, memory, stacks), the server says so once (by `tracing`) and
+//!   tries again after 10 ms, 20, 40 and so on up to a second, or when one of its own connections
+//!   has ended. What says that the listener itself is broken ends the server.
+//! - *Panics.* One in a handler is reported through [`Hub::on_error`](crate::Hub::on_error), and ends
+//!   the greenlet of that handler and no other.
+//! - *The end.* [`stop`](StreamServer::stop) lets nobody in any more, gives those inside some time,
+//!   and kills whoever is left.
+//!
+//! gevent's `gevent.server`.
+
+mod accept;
+mod backoff;
+mod stats;
+
+mod guests;
+
+mod engine;
+
+mod stop;
+
+mod porter;
+
+mod stream;
+
+pub use accept::{Accept, AcceptErrorKind};
+pub use stats::Stats;
+pub use stream::StreamServer;

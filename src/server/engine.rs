@@ -17,7 +17,6 @@ use std::time::Instant;
 
 use super::accept::AcceptErrorKind;
 use super::guests::Guests;
-use super::porter::Porter;
 use crate::error::caught;
 use crate::greenlet;
 use crate::hub::{self, Birth, Reason, TaskId};
@@ -56,9 +55,9 @@ pub(super) enum Phase {
 
 pub(super) struct Engine<D: Door> {
     pub(super) phase: Cell<Phase>,
-    is_paused: Cell<bool>,
+    pub(super) is_paused: Cell<bool>,
     pub(super) door: RefCell<Option<Rc<D>>>,
-    handler: RefCell<Option<Handler<D::Visitor>>>,
+    pub(super) handler: RefCell<Option<Handler<D::Visitor>>>,
     pool: RefCell<Option<Pool>>,
     most: Cell<usize>,
     /// How many at most stand at the door who have not been let in.
@@ -66,7 +65,7 @@ pub(super) struct Engine<D: Door> {
     pub(super) guests: Rc<Guests>,
     /// The porter, and his number. One who has been sent away may not have gone yet.
     pub(super) porter: Cell<TaskId>,
-    round: Cell<u64>,
+    pub(super) round: Cell<u64>,
     pub(super) porters: Cell<usize>,
     /// When those inside are killed.
     pub(super) deadline: Cell<Option<Instant>>,
@@ -156,45 +155,7 @@ impl<D: Door> Engine<D> {
         caught(|| trace::server_trouble(&title, what, error));
     }
 
-    // ── beginning ──
-
-    #[track_caller]
-    pub(super) fn start(self: &Rc<Self>) {
-        if self.phase.get() != Phase::New {
-            return;
-        }
-        let ready = self.handler.borrow().is_some();
-        assert!(ready, "the server has no handler: call `handle` before it starts");
-        self.phase.set(Phase::Serving);
-        self.send_porter();
-    }
-
-    pub(super) fn stop_accepting(&self) {
-        self.is_paused.set(true);
-        self.dismiss_porter();
-    }
-
-    #[track_caller]
-    pub(super) fn start_accepting(self: &Rc<Self>) {
-        if self.is_paused.replace(false) {
-            self.send_porter();
-        }
-    }
-
-    #[track_caller]
-    fn send_porter(self: &Rc<Self>) {
-        let Ok(door) = self.door() else { return };
-        if !self.is_running() || self.is_paused() {
-            return;
-        }
-        let round = self.round.get() + 1;
-        self.round.set(round);
-        let name = door.title();
-        let porter = Porter::new(self, round, door);
-        let birth = Birth::here(Some(name.into()));
-        let greenlet = greenlet::spawn_member(birth, move || porter.run(), ());
-        self.porter.set(greenlet.task());
-    }
+    // ── letting in ──
 
     /// Nobody is let in by him any more, but for one who stands before him already.
     pub(super) fn dismiss_porter(&self) {
@@ -206,8 +167,6 @@ impl<D: Door> Engine<D> {
     pub(super) fn is_at_door(&self, round: u64) -> bool {
         self.round.get() == round
     }
-
-    // ── letting in ──
 
     /// Waits until there is room for one more.
     #[track_caller]

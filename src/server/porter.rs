@@ -7,15 +7,56 @@ use std::time::Instant;
 
 use super::accept::AcceptErrorKind;
 use super::backoff::Backoff;
-use super::engine::{Door, Engine};
-use crate::hub;
+use super::engine::{Door, Engine, Phase};
+use crate::greenlet;
+use crate::hub::{self, Birth};
 use crate::timeout::yield_now;
 
 /// So many are let in before others have their turn. (Doors of ours see to that themselves; one of
 /// the user's may never wait.)
 const IN_A_ROW: u32 = 100;
 
-pub(super) struct Porter<D: Door> {
+impl<D: Door> Engine<D> {
+    #[track_caller]
+    pub(super) fn start(self: &Rc<Self>) {
+        if self.phase.get() != Phase::New {
+            return;
+        }
+        let ready = self.handler.borrow().is_some();
+        assert!(ready, "the server has no handler: call `handle` before it starts");
+        self.phase.set(Phase::Serving);
+        self.send_porter();
+    }
+
+    pub(super) fn stop_accepting(&self) {
+        self.is_paused.set(true);
+        self.dismiss_porter();
+    }
+
+    #[track_caller]
+    pub(super) fn start_accepting(self: &Rc<Self>) {
+        if self.is_paused.replace(false) {
+            self.send_porter();
+        }
+    }
+
+    #[track_caller]
+    fn send_porter(self: &Rc<Self>) {
+        let Ok(door) = self.door() else { return };
+        if !self.is_running() || self.is_paused.get() {
+            return;
+        }
+        let round = self.round.get() + 1;
+        self.round.set(round);
+        let name = door.title();
+        let porter = Porter::new(self, round, door);
+        let birth = Birth::here(Some(name.into()));
+        let greenlet = greenlet::spawn_member(birth, move || porter.run(), ());
+        self.porter.set(greenlet.task());
+    }
+}
+
+struct Porter<D: Door> {
     engine: Rc<Engine<D>>,
     round: u64,
     /// `None` at the very end: the door must have been let go before anybody hears of that.
@@ -23,12 +64,12 @@ pub(super) struct Porter<D: Door> {
 }
 
 impl<D: Door> Porter<D> {
-    pub(super) fn new(engine: &Rc<Engine<D>>, round: u64, door: Rc<D>) -> Porter<D> {
+    fn new(engine: &Rc<Engine<D>>, round: u64, door: Rc<D>) -> Porter<D> {
         engine.porters.set(engine.porters.get() + 1);
         Porter { engine: Rc::clone(engine), round, door: Some(door) }
     }
 
-    pub(super) fn run(self) {
+    fn run(self) {
         let (engine, mut backoff, mut in_a_row) = (&self.engine, Backoff::new(), 0);
         let Some(door) = &self.door else { return };
         while engine.is_at_door(self.round) {

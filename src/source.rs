@@ -89,6 +89,16 @@ impl<S: AsFd> Source<S> {
         }
     }
 
+    /// Lets those who wait on that side try again: something has happened that the kernel does not
+    /// tell.
+    pub(crate) fn nudge(&self, side: Side) {
+        let Some(id) = self.id.get() else { return };
+        let first = hub::existing_poller(|poller| poller.nudge(id, side)).flatten();
+        if let Some(ticket) = first {
+            hub::unpark(ticket, 0);
+        }
+    }
+
     fn forget_source(&self) {
         if let Some(id) = self.id.take() {
             hub::existing_poller(|poller| poller.deregister(id, self.inner().as_fd()));

@@ -192,6 +192,13 @@ impl Poller {
         }
     }
 
+    /// Something has happened that the kernel does not tell. Whoever is to try is returned.
+    pub(crate) fn nudge(&mut self, id: SourceId, side: Side) -> Option<Ticket> {
+        let direction = self.source(id)?.side(side);
+        direction.ready = true;
+        direction.line.first().copied()
+    }
+
     /// Joins the line. The source must be registered.
     pub(crate) fn join(&mut self, id: SourceId, side: Side, ticket: Ticket) -> Option<LineKey> {
         let source = self.source(id)?;

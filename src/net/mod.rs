@@ -9,10 +9,14 @@
 
 // This room holds no waiting code: every call that may wait is one line on `source`.
 
+mod descriptor;
+mod socket;
+
 mod listener;
 mod stream;
+mod udp;
+pub mod unix;
 
-mod descriptor;
 mod raw_fd;
 
 #[doc(no_inline)]
@@ -23,3 +27,4 @@ pub use std::net::{
 
 pub use listener::{Incoming, TcpListener};
 pub use stream::TcpStream;
+pub use udp::UdpSocket;

@@ -7,17 +7,18 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::listener::TcpListener;
 use super::stream::TcpStream;
+use super::udp::UdpSocket;
+use super::unix::{UnixDatagram, UnixListener, UnixStream};
 
-impl FromRawFd for TcpStream {
-    unsafe fn from_raw_fd(fd: RawFd) -> TcpStream {
-        // SAFETY: the caller promises an open descriptor that nobody else owns.
-        TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
+macro_rules! from_raw_fd {
+    ($($type:ident),+) => {$(
+        impl FromRawFd for $type {
+            unsafe fn from_raw_fd(fd: RawFd) -> $type {
+                // SAFETY: the caller promises an open descriptor that nobody else owns.
+                $type::from(unsafe { OwnedFd::from_raw_fd(fd) })
+            }
+        }
+    )+};
 }
 
-impl FromRawFd for TcpListener {
-    unsafe fn from_raw_fd(fd: RawFd) -> TcpListener {
-        // SAFETY: the caller promises an open descriptor that nobody else owns.
-        TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-}
+from_raw_fd!(TcpStream, TcpListener, UdpSocket, UnixStream, UnixListener, UnixDatagram);

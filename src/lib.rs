@@ -168,5 +168,6 @@ pub use interrupt::{Interrupt, catch_interrupt, shield};
 pub use links::LinkId;
 pub use local::GreenletLocal;
 pub use observe::{Dump, DumpEntry, dump};
+pub use threadpool::offload;
 pub use timeout::{Timeout, idle, sleep, with_timeout, yield_now};
 pub use wait::{Iwait, Waitable, iwait, joinall, joinall_timeout, wait_any, wait_any_timeout};

@@ -278,6 +278,7 @@ fn named_by(source: &Source) -> Vec<Named> {
                     module.pop();
                 }
             }
+            "use" if next == Some("<") => {} // what an opaque type captures
             "use" => in_use = true,
             ";" => in_use = false,
             start @ ("crate" | "super" | "self") if next == Some("::") => {
@@ -292,7 +293,7 @@ fn named_by(source: &Source) -> Vec<Named> {
                     by_macro,
                 }));
             }
-            name if next == Some("::") && is_word(name) || at > 0 && tokens[at - 1] == "use" => {
+            name if is_word(name) && (next == Some("::") || at > 0 && tokens[at - 1] == "use") => {
                 // A child module, or something else (another crate, a type), which is no file and
                 // comes out as a part of this one.
                 let mut paths = Vec::new();
@@ -392,6 +393,7 @@ fn smoke() {
         const R: &str = r#"crate::raw " "#;
         const C: [char; 3] = ['"', '\'', 'x'];
         fn f<'a>(x: &'a self::local::T) -> crate::d::E { $crate::e::f!() }
+        fn g() -> impl Sized + use<> { h() }
         mod inner { use super::sibling; fn g() { super::super::up() } }
         impl X { fn h(&self) { self.field; pub(crate) fn i() {} } }
         fn j() { below::<T>::stairs(below::again) }

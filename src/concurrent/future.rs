@@ -1,22 +1,24 @@
 //! `Future`: what a job will have returned.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::error::{Elapsed, FutureError};
+use crate::error::{Elapsed, FutureError, JoinError};
 use crate::hub::{self, TaskId};
 use crate::pool::End;
 use crate::sync::Promise;
+use crate::threadpool::{Expected, Handle};
 use crate::wait::sealed::HasLine;
 use crate::wait::{WaitList, Waitable};
 
 /// What a job will have returned, or why it has not. A handle: clones name the same future.
 ///
-/// It comes from [`GreenletPoolExecutor::submit`](super::GreenletPoolExecutor::submit). As a
-/// [`Waitable`] it is ready when it is done. Dropping it lets the job run on.
+/// It comes from [`GreenletPoolExecutor::submit`](super::GreenletPoolExecutor::submit) or
+/// [`ThreadPoolExecutor::submit`](super::ThreadPoolExecutor::submit). As a [`Waitable`] it is ready
+/// when it is done. Dropping it lets the job run on.
 ///
 /// (It is Python's future, which is waited for, not std's, which is polled.)
 ///
@@ -38,7 +40,13 @@ pub struct Future<T> {
 struct Shared<T> {
     promise: Rc<Promise<Result<T, FutureError>>>,
     stage: Cell<Stage>,
-    task: Cell<TaskId>,
+    worker: OnceCell<Worker<T>>,
+}
+
+/// Who does the job.
+enum Worker<T> {
+    Greenlet(TaskId),
+    Thread(Handle<T>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,24 +62,30 @@ impl<T: 'static> Future<T> {
     /// One that waits for its job, and the job.
     #[track_caller]
     pub(super) fn new() -> (Future<T>, Job<T>) {
-        let shared = Rc::new(Shared {
-            promise: Rc::new(Promise::new("Future")),
-            stage: Cell::new(Stage::Pending),
-            task: Cell::new(TaskId::NOBODY),
-        });
+        let shared = Shared::new();
         (Future { shared: Rc::clone(&shared) }, Job { shared })
     }
 
     /// Its job has a greenlet, which may not have begun.
-    pub(super) fn began(&self, task: TaskId) {
-        self.shared.task.set(task);
+    pub(super) fn is_done_by(&self, task: TaskId) {
+        let _ = self.shared.worker.set(Worker::Greenlet(task));
+    }
+
+    /// Its job is queued for a thread.
+    pub(super) fn is_done_on_a_thread(&self, handle: Handle<T>) {
+        let _ = self.shared.worker.set(Worker::Thread(handle));
     }
 
     /// Keeps the job from running. False if it runs or has run: it is not interrupted. It never
     /// switches.
     pub fn cancel(&self) -> bool {
-        if self.shared.stage.get() == Stage::Pending {
-            hub::kill(self.shared.task.get()); // which drops the job, unrun
+        match self.shared.worker.get() {
+            _ if self.shared.stage.get() != Stage::Pending => {}
+            Some(Worker::Greenlet(task)) => hub::kill(*task), // which drops the job, unrun
+            Some(Worker::Thread(handle)) if handle.cancel() => {
+                self.shared.end_elsewhere(FutureError::Cancelled);
+            }
+            Some(Worker::Thread(_)) | None => {}
         }
         self.is_cancelled()
     }
@@ -85,7 +99,10 @@ impl<T: 'static> Future<T> {
     /// Does the job run now?
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.shared.stage.get() == Stage::Running
+        match self.shared.worker.get() {
+            Some(Worker::Thread(handle)) => handle.is_started() && !self.is_done(),
+            Some(Worker::Greenlet(_)) | None => self.shared.stage.get() == Stage::Running,
+        }
     }
 
     /// Has the job ended, or been cancelled?
@@ -192,7 +209,7 @@ impl<T: 'static> Future<T> {
     ///
     /// Callbacks are called in the order in which they were added: by the job's own greenlet, which
     /// keeps its place in the pool meanwhile, or in one of their own if the job did not come to its
-    /// end. They may wait. A panic in one is reported through
+    /// end, or a thread has done it. They may wait. A panic in one is reported through
     /// [`Hub::on_error`](crate::Hub::on_error) and does not keep the others from running.
     #[track_caller]
     pub fn add_done_callback(&self, f: impl FnOnce(&Future<T>) + 'static) {
@@ -240,7 +257,7 @@ impl<T: 'static> Job<T> {
             End::Value(value) => self.end(Ok(value)),
             End::Panicked(payload) => self.end(Err(FutureError::Panicked(payload.into()))),
             // Its greenlet is about to unwind, and cannot call anybody.
-            End::Killed => self.end_elsewhere(FutureError::Killed),
+            End::Killed => self.shared.end_elsewhere(FutureError::Killed),
         });
     }
 
@@ -255,18 +272,60 @@ impl<T: 'static> Job<T> {
             self.shared.promise.call_links();
         }
     }
+}
+
+impl<T: 'static> Shared<T> {
+    #[track_caller]
+    fn new() -> Rc<Shared<T>> {
+        Rc::new(Shared {
+            promise: Rc::new(Promise::new("Future")),
+            stage: Cell::new(Stage::Pending),
+            worker: OnceCell::new(),
+        })
+    }
 
     fn end_elsewhere(&self, error: FutureError) {
-        self.shared.stage.set(Stage::Done);
-        let _ = self.shared.promise.set(Err(error));
-        self.shared.promise.call_links_elsewhere();
+        self.stage.set(Stage::Done);
+        let _ = self.promise.set(Err(error));
+        self.promise.call_links_elsewhere();
     }
 }
 
 impl<T> Drop for Job<T> {
     fn drop(&mut self) {
         if self.shared.stage.get() == Stage::Pending {
-            self.end_elsewhere(FutureError::Cancelled);
+            self.shared.end_elsewhere(FutureError::Cancelled);
         }
+    }
+}
+
+/// Brings what a thread has done to its future.
+pub(super) struct Courier<T: 'static> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T: 'static> Future<T> {
+    /// One whose job a thread will do, and who is to be told when it has.
+    #[track_caller]
+    pub(super) fn by_courier() -> (Future<T>, Rc<Courier<T>>) {
+        let shared = Shared::new();
+        (Future { shared: Rc::clone(&shared) }, Rc::new(Courier { shared }))
+    }
+}
+
+impl<T: 'static> Expected for Courier<T> {
+    fn come(self: Rc<Self>) {
+        let Some(Worker::Thread(handle)) = self.shared.worker.get() else { return };
+        if self.shared.stage.get() == Stage::Done {
+            return; // cancelled
+        }
+        let result = handle.take().map_err(|error| match error {
+            JoinError::Panicked(payload) => FutureError::Panicked(payload.into()),
+            JoinError::Killed => FutureError::Cancelled,
+        });
+        self.shared.stage.set(Stage::Done);
+        // Nobody else sets it, so it is not refused.
+        let _ = self.shared.promise.set(result);
+        self.shared.promise.call_links_elsewhere();
     }
 }

@@ -31,7 +31,7 @@ mod executor;
 mod wait;
 
 pub use crate::error::FutureError;
-pub use executor::{Executor, GreenletPoolExecutor};
+pub use executor::{Executor, GreenletPoolExecutor, ThreadPoolExecutor};
 pub use future::Future;
 pub use wait::{
     ALL_COMPLETED, AsCompleted, FIRST_COMPLETED, FIRST_EXCEPTION, ReturnWhen, Waited, as_completed,

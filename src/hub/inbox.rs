@@ -17,6 +17,9 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// woken through it and never panics with [`BlocksForever`](crate::BlocksForever).
 pub struct Remote {
     shared: Arc<Shared>,
+    /// Does the hub count on it? One that only brings back what the hub has been told to expect is
+    /// not counted: see [`expect`](super::expect).
+    counts: bool,
 }
 
 /// The hub's end.
@@ -60,7 +63,12 @@ impl Inbox {
 
     pub(crate) fn remote(&self) -> Remote {
         self.shared.remotes.fetch_add(1, Ordering::Relaxed);
-        Remote { shared: Arc::clone(&self.shared) }
+        Remote { shared: Arc::clone(&self.shared), counts: true }
+    }
+
+    /// One that the hub does not count on.
+    pub(crate) fn quiet_remote(&self) -> Remote {
+        Remote { shared: Arc::clone(&self.shared), counts: false }
     }
 
     /// Takes what has arrived.
@@ -122,14 +130,16 @@ impl Remote {
 
 impl Clone for Remote {
     fn clone(&self) -> Remote {
-        self.shared.remotes.fetch_add(1, Ordering::Relaxed);
-        Remote { shared: Arc::clone(&self.shared) }
+        if self.counts {
+            self.shared.remotes.fetch_add(1, Ordering::Relaxed);
+        }
+        Remote { shared: Arc::clone(&self.shared), counts: self.counts }
     }
 }
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        if self.shared.remotes.fetch_sub(1, Ordering::Release) == 1 {
+        if self.counts && self.shared.remotes.fetch_sub(1, Ordering::Release) == 1 {
             // The hub may be waiting for nothing but us.
             self.shared.wake();
         }

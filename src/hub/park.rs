@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use super::current::{self, report_current, with, with_existing};
 use super::holds::Holder;
+use super::inbox::{Inbox, Remote};
 use super::line::LineKey;
 use super::poller::{Side, SourceId};
 use super::scheduler::{AlarmKind, Scheduler};
@@ -506,6 +507,27 @@ pub(crate) fn change_holder(id: HoldId, holder: Holder) {
 /// It is no more.
 pub(crate) fn forget_hold(id: HoldId) {
     with_existing(|hub| hub.holds.remove(id));
+}
+
+// ── other threads ──
+
+/// A way in for other threads, by which they send what has been [`expect`]ed.
+///
+/// # Errors
+///
+/// If the system has no descriptor left to be woken by.
+pub(crate) fn quiet_remote() -> std::io::Result<Remote> {
+    with(|hub| hub.inbox().map(Inbox::quiet_remote))
+}
+
+/// Another thread is at work on something, and will send it: waiting for it is not waiting for ever.
+pub(crate) fn expect() {
+    with(|hub| hub.expect(1));
+}
+
+/// So many such things have come.
+pub(crate) fn has_come(count: usize) {
+    with_existing(|hub| hub.has_come(count));
 }
 
 // ── descriptors ──

@@ -110,6 +110,8 @@ pub(crate) struct Scheduler {
     pub(super) holds: Holds,
     pub(super) poller: Poller,
     inbox: Option<Inbox>,
+    /// How many things other threads are at work on, and will send.
+    expected: usize,
     pub(super) stacks: StackPool,
     opened: Instant,
     /// The time of the last look, and the same in nanoseconds since `opened`.
@@ -146,6 +148,7 @@ impl Scheduler {
             holds: Holds::default(),
             poller: Poller::default(),
             inbox: None,
+            expected: 0,
             stacks: StackPool::default(),
             opened: now,
             now,
@@ -364,6 +367,7 @@ impl Scheduler {
         }
         let nobody_can_come = self.timers.is_empty()
             && !self.poller.is_waited_on()
+            && self.expected == 0
             && self.inbox.as_ref().is_none_or(|inbox| !inbox.is_open());
         if nobody_can_come {
             return Some(Pause::Stuck);
@@ -470,6 +474,16 @@ impl Scheduler {
                 Ok(empty.insert(Inbox::new(waker)))
             }
         }
+    }
+
+    /// Other threads are at work on so many things more.
+    pub(super) fn expect(&mut self, count: usize) {
+        self.expected += count;
+    }
+
+    /// So many of them have come.
+    pub(super) fn has_come(&mut self, count: usize) {
+        self.expected = self.expected.saturating_sub(count);
     }
 
     // ── the end ──

@@ -1,0 +1,475 @@
+//! `ThreadPool`: handing in.
+
+use std::fmt;
+use std::io;
+use std::panic;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::builder::ThreadPoolBuilder;
+use super::job::{Handle, Job, Outlet, Waiters};
+use super::tray::{Expected, Returned};
+use super::work::{JobId, Refused, Run, Shared};
+use crate::error::{Interruption, JoinError};
+use crate::hub::{self, Reason, Wake};
+use crate::wait::WaitList;
+
+/// Threads for jobs that block, so many at most. A handle: clones name the same pool, from whatever
+/// thread.
+///
+/// Threads are started as they are needed, and end when they have been idle for a while. When all are
+/// busy, jobs wait in a queue, and when that is full, those who hand in more are parked until their
+/// job's turn has come: first come, first served, whatever threads they are on.
+///
+/// When the last handle is dropped, the jobs that were handed in are done, and the threads end.
+/// gevent's `ThreadPool`.
+///
+/// # Examples
+///
+/// ```
+/// use greenloom::threadpool::ThreadPool;
+///
+/// let pool = ThreadPool::new(4);
+/// let jobs: Vec<_> = (1..=3).map(|n: u64| pool.spawn(move || n.pow(2))).collect();
+/// let squares: Vec<_> = jobs.into_iter().map(|job| job.get().unwrap()).collect();
+/// assert_eq!(squares, [1, 4, 9]);
+/// ```
+#[derive(Clone)]
+pub struct ThreadPool {
+    owner: Arc<Owner>,
+}
+
+/// What the handles share, and the threads do not.
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
+}
+
+/// The pool of the process: threads enough for many slow look-ups at once, and not so many that
+/// their stacks and switches matter.
+const SHARED_THREADS: usize = 64;
+const SHARED_QUEUE: usize = 256;
+
+const TURN: &str = "place in the ThreadPool";
+const END: &str = "shutdown of the ThreadPool";
+
+/// Somebody who waits for what another thread will say once.
+struct Word {
+    line: WaitList,
+    has_come: std::cell::Cell<bool>,
+}
+
+impl Word {
+    fn awaited() -> (Rc<Word>, io::Result<Returned>) {
+        let word = Rc::new(Word { line: WaitList::default(), has_come: false.into() });
+        let returned = Returned::expect(Rc::clone(&word) as Rc<dyn Expected>);
+        (word, returned)
+    }
+
+    /// False: `deadline` came first.
+    fn wait(
+        &self,
+        verb: &'static &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<bool, Interruption> {
+        while !self.has_come.get() {
+            if self.line.wait(Reason::new(verb), deadline)? == Wake::Elapsed {
+                return Ok(self.has_come.get());
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Expected for Word {
+    fn come(self: Rc<Self>) {
+        self.has_come.set(true);
+        self.line.wake_all();
+    }
+}
+
+/// How long a job may wait for a place.
+#[derive(Clone, Copy)]
+enum Patience {
+    None,
+    Until(Instant),
+    Endless,
+}
+
+impl ThreadPool {
+    /// A pool of at most so many threads, and a queue for as many jobs again.
+    ///
+    /// # Panics
+    ///
+    /// If there are to be none.
+    #[must_use]
+    pub fn new(max_threads: usize) -> ThreadPool {
+        ThreadPool::builder().max_threads(max_threads).build()
+    }
+
+    /// Settings for a pool.
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::new()
+    }
+
+    /// The pool that the whole process shares: [`offload`](super::offload), names and files use it.
+    /// At most 64 threads, and a queue of 256 jobs.
+    #[must_use]
+    pub fn shared() -> ThreadPool {
+        static SHARED: OnceLock<ThreadPool> = OnceLock::new();
+        let pool = SHARED.get_or_init(|| {
+            let builder = ThreadPool::builder().name("greenloom-pool");
+            builder.max_threads(SHARED_THREADS).queue(SHARED_QUEUE).build()
+        });
+        pool.clone()
+    }
+
+    pub(super) fn with(shared: Arc<Shared>) -> ThreadPool {
+        ThreadPool { owner: Arc::new(Owner(shared)) }
+    }
+
+    fn pool(&self) -> &Arc<Shared> {
+        &self.owner.0
+    }
+
+    /// Hands in a job. If the queue is full, it waits until the job's turn has come.
+    ///
+    /// If the caller is killed or timed out while it waits, the job is dropped, unless its turn has
+    /// come already. While the caller unwinds, it does not wait, and the job is done in its turn.
+    ///
+    /// # Panics
+    ///
+    /// After [`shutdown`](ThreadPool::shutdown), and if no thread at all can be started.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> Job<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in(f, Patience::Endless).unwrap_or_else(|(f, refused)| {
+            drop(f);
+            refused_to(refused)
+        })
+    }
+
+    /// As [`spawn`](ThreadPool::spawn), but waits at most so long for a place.
+    ///
+    /// # Errors
+    ///
+    /// `f`, if the time is over first, or the caller unwinds.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](ThreadPool::spawn).
+    #[track_caller]
+    pub fn spawn_timeout<F, T>(&self, f: F, d: Duration) -> Result<Job<T>, F>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in(f, Patience::Until(hub::after(d))).map_err(|(f, refused)| match refused {
+            Refused::Full => f,
+            other => refused_to(other),
+        })
+    }
+
+    /// As [`spawn`](ThreadPool::spawn), if there is a place. It never waits.
+    ///
+    /// # Errors
+    ///
+    /// `f`, if the queue is full, the pool has been shut down, or no thread can be started.
+    #[track_caller]
+    pub fn try_spawn<F, T>(&self, f: F) -> Result<Job<T>, F>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in(f, Patience::None).map_err(|(f, _)| f)
+    }
+
+    /// Has a thread run `f`, and waits for what it returns. On a thread of this very pool, `f` runs
+    /// at once, where it is.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of `f`, if it panics; if it would have to wait while the caller unwinds; else as
+    /// [`spawn`](ThreadPool::spawn).
+    #[track_caller]
+    pub fn apply<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        if self.pool().is_here() {
+            return f();
+        }
+        match self.spawn(f).get() {
+            Ok(value) => value,
+            Err(JoinError::Panicked(payload)) => panic::resume_unwind(payload),
+            Err(JoinError::Killed) => panic!("the job was dropped before it began"),
+        }
+    }
+
+    /// Has threads call `f` for every item, and returns what it returned, in the order of the items.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of the first item that panicked, once all have ended; else as
+    /// [`apply`](ThreadPool::apply).
+    #[track_caller]
+    pub fn map<I, F, T>(&self, items: I, f: F) -> Vec<T>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> T + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let f = Arc::new(f);
+        if self.pool().is_here() {
+            return items.into_iter().map(|item| f(item)).collect();
+        }
+        let jobs: Vec<_> = items
+            .into_iter()
+            .map(|item| {
+                let f = Arc::clone(&f);
+                self.spawn(move || f(item))
+            })
+            .collect();
+        jobs.iter().for_each(Job::join);
+        jobs.into_iter()
+            .map(|job| match job.get() {
+                Ok(value) => value,
+                Err(JoinError::Panicked(payload)) => panic::resume_unwind(payload),
+                Err(JoinError::Killed) => panic!("the job was dropped before it began"),
+            })
+            .collect()
+    }
+
+    /// At most so many threads.
+    #[must_use]
+    pub fn max_threads(&self) -> usize {
+        self.pool().counts().max_threads
+    }
+
+    /// Sets how many threads there are at most. If it is more than before, jobs and those who wait
+    /// to hand one in go on; if it is less, threads end when they are through with their job. With 0,
+    /// nothing runs until it is set again.
+    pub fn set_max_threads(&self, count: usize) {
+        self.pool().set_max_threads(count);
+    }
+
+    /// How many threads there are now.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool().counts().threads
+    }
+
+    /// How many of them have nothing to do.
+    #[must_use]
+    pub fn idle_threads(&self) -> usize {
+        self.pool().counts().idle
+    }
+
+    /// How many jobs run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.pool().counts().running
+    }
+
+    /// How many jobs wait in the queue for a thread.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.pool().counts().queued
+    }
+
+    /// Ends the threads that have nothing to do now, without waiting for their time to be over.
+    pub fn trim(&self) {
+        self.pool().trim();
+    }
+
+    /// Takes no more jobs, and waits until those it has are done and its threads are gone. While the
+    /// caller unwinds, it does not wait. A job must not call it for its own pool, which waits for it.
+    #[track_caller]
+    pub fn shutdown(&self) {
+        self.shutdown_by(None);
+    }
+
+    /// As [`shutdown`](ThreadPool::shutdown), but waits at most so long. True: all is done.
+    #[track_caller]
+    pub fn shutdown_timeout(&self, d: Duration) -> bool {
+        self.shutdown_by(Some(hub::after(d)))
+    }
+
+    #[track_caller]
+    fn shutdown_by(&self, deadline: Option<Instant>) -> bool {
+        self.pool().shut_down();
+        let (end, told) = Word::awaited();
+        let Ok(told) = told else { return false };
+        self.pool().tell_at_the_end(told);
+        end.wait(&END, deadline).unwrap_or_else(|interruption| {
+            hub::raise(interruption);
+            false
+        })
+    }
+
+    /// Takes no more jobs.
+    pub(crate) fn refuse_more(&self) {
+        self.pool().shut_down();
+    }
+
+    /// Takes the jobs out that have not begun. They are dropped with what is returned.
+    pub(crate) fn take_out_all(&self) -> impl Sized + use<> {
+        self.pool().take_out_all()
+    }
+
+    #[track_caller]
+    fn hand_in<F, T>(&self, f: F, patience: Patience) -> Result<Job<T>, (F, Refused)>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let waiters = Waiters::new();
+        let handle = self.hand_in_for(f, Rc::clone(&waiters) as _, patience)?;
+        Ok(Job::new(handle, waiters))
+    }
+
+    /// Hands in a job whose end `whom` is told of. It never waits if the queue has no bound.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](ThreadPool::spawn).
+    #[track_caller]
+    pub(crate) fn submit<F, T>(&self, f: F, whom: Rc<dyn Expected>) -> Handle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in_for(f, whom, Patience::Endless).unwrap_or_else(|(f, refused)| {
+            drop(f);
+            refused_to(refused)
+        })
+    }
+
+    #[track_caller]
+    fn hand_in_for<F, T>(
+        &self,
+        f: F,
+        whom: Rc<dyn Expected>,
+        patience: Patience,
+    ) -> Result<Handle<T>, (F, Refused)>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let id = self.pool().next_id();
+        let (handle, outlet) = Handle::new(self.pool(), id);
+        // What is not taken is given back: it lies in a box that both sides can open.
+        let content = Content(Arc::new(Mutex::new(Some(f))));
+        let taken = Returned::expect(whom).map_err(Refused::NoThread).and_then(|told| {
+            let work = Work { content: content.clone(), outlet, told };
+            self.in_turn(id, Box::new(move || work.run()), patience)
+        });
+        match taken {
+            Ok(()) => Ok(handle),
+            Err(refused) => match content.take() {
+                Some(f) => Err((f, refused)),
+                None => unreachable!("only a job that was taken opens it"),
+            },
+        }
+    }
+
+    /// Hands in a job, and waits for its turn if need be.
+    #[track_caller]
+    fn in_turn(&self, id: JobId, run: Run, patience: Patience) -> Result<(), Refused> {
+        let pool = self.pool();
+        let run = match (pool.hand_in(id, run, None), patience) {
+            (Ok(_), _) => return Ok(()),
+            (Err((run, Refused::Full)), Patience::Until(_) | Patience::Endless) => run,
+            (Err((_, refused)), _) => return Err(refused),
+        };
+        let (turn, told) = Word::awaited();
+        let told = told.map_err(Refused::NoThread)?;
+        match pool.hand_in(id, run, Some(told)) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err((_, refused)) => return Err(refused),
+        }
+        let deadline = match patience {
+            Patience::Until(deadline) => Some(deadline),
+            Patience::None | Patience::Endless => None,
+        };
+        match turn.wait(&TURN, deadline) {
+            Ok(true) => Ok(()),
+            // Nobody waits while he unwinds. What he wants done is done when its turn comes.
+            Err(Interruption::Unwinding) if deadline.is_none() => Ok(()),
+            given_up => {
+                let unrun = pool.take_out_of_line(id);
+                let is_out = unrun.is_some();
+                hub::quietly("panicked in the destructor of a job", move || drop(unrun));
+                if let Err(interruption) = given_up {
+                    hub::raise(interruption);
+                }
+                if is_out { Err(Refused::Full) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// What a job does, until it is taken by whoever does it, or given back.
+struct Content<F>(Arc<Mutex<Option<F>>>);
+
+impl<F> Clone for Content<F> {
+    fn clone(&self) -> Content<F> {
+        Content(Arc::clone(&self.0))
+    }
+}
+
+impl<F> Content<F> {
+    fn take(&self) -> Option<F> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A job on its way. If it is dropped unrun, its handle is told first, and those who wait then.
+struct Work<F, T> {
+    content: Content<F>,
+    outlet: Outlet<T>,
+    told: Returned,
+}
+
+impl<F: FnOnce() -> T, T> Work<F, T> {
+    fn run(self) -> Returned {
+        let Work { content, outlet, told } = self;
+        if let Some(f) = content.take() {
+            outlet.of(f);
+        }
+        told
+    }
+}
+
+#[cold]
+#[track_caller]
+fn refused_to(refused: Refused) -> ! {
+    match refused {
+        Refused::ShutDown => panic!("the thread pool has been shut down"),
+        Refused::NoThread(error) => panic!("no thread for the pool: {error}"),
+        Refused::Full => unreachable!("who has patience waits for room"),
+    }
+}
+
+impl fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.pool().counts();
+        f.debug_struct("ThreadPool")
+            .field("name", &self.pool().name)
+            .field("max_threads", &counts.max_threads)
+            .field("threads", &counts.threads)
+            .field("running", &counts.running)
+            .field("queued", &counts.queued)
+            .finish_non_exhaustive()
+    }
+}

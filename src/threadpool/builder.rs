@@ -1,5 +1,6 @@
-//! How a pool is to be.
+//! How a pool is to be, and the making of one.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::pool::ThreadPool;
@@ -94,5 +95,39 @@ impl ThreadPoolBuilder {
             Queue::Unbounded => None,
         };
         ThreadPool::with(Shared::new(self.name, self.max_threads, room, self.idle_timeout))
+    }
+}
+
+/// The pool of the process: threads enough for many slow look-ups at once, and not so many that
+/// their stacks and switches matter.
+const SHARED_THREADS: usize = 64;
+const SHARED_QUEUE: usize = 256;
+
+impl ThreadPool {
+    /// A pool of at most so many threads, and a queue for as many jobs again.
+    ///
+    /// # Panics
+    ///
+    /// If there are to be none.
+    #[must_use]
+    pub fn new(max_threads: usize) -> ThreadPool {
+        ThreadPool::builder().max_threads(max_threads).build()
+    }
+
+    /// Settings for a pool.
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::new()
+    }
+
+    /// The pool that the whole process shares: [`offload`](super::offload), names and files use it.
+    /// At most 64 threads, and a queue of 256 jobs.
+    #[must_use]
+    pub fn shared() -> ThreadPool {
+        static SHARED: OnceLock<ThreadPool> = OnceLock::new();
+        let pool = SHARED.get_or_init(|| {
+            let builder = ThreadPool::builder().name("greenloom-pool");
+            builder.max_threads(SHARED_THREADS).queue(SHARED_QUEUE).build()
+        });
+        pool.clone()
     }
 }

@@ -4,10 +4,9 @@ use std::fmt;
 use std::io;
 use std::panic;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::builder::ThreadPoolBuilder;
 use super::job::{Handle, Job, Outlet, Waiters};
 use super::tray::{Expected, Returned};
 use super::work::{JobId, Refused, Run, Shared};
@@ -48,11 +47,6 @@ impl Drop for Owner {
         self.0.shut_down();
     }
 }
-
-/// The pool of the process: threads enough for many slow look-ups at once, and not so many that
-/// their stacks and switches matter.
-const SHARED_THREADS: usize = 64;
-const SHARED_QUEUE: usize = 256;
 
 const TURN: &str = "place in the ThreadPool";
 const END: &str = "shutdown of the ThreadPool";
@@ -101,33 +95,6 @@ enum Patience {
 }
 
 impl ThreadPool {
-    /// A pool of at most so many threads, and a queue for as many jobs again.
-    ///
-    /// # Panics
-    ///
-    /// If there are to be none.
-    #[must_use]
-    pub fn new(max_threads: usize) -> ThreadPool {
-        ThreadPool::builder().max_threads(max_threads).build()
-    }
-
-    /// Settings for a pool.
-    pub fn builder() -> ThreadPoolBuilder {
-        ThreadPoolBuilder::new()
-    }
-
-    /// The pool that the whole process shares: [`offload`](super::offload), names and files use it.
-    /// At most 64 threads, and a queue of 256 jobs.
-    #[must_use]
-    pub fn shared() -> ThreadPool {
-        static SHARED: OnceLock<ThreadPool> = OnceLock::new();
-        let pool = SHARED.get_or_init(|| {
-            let builder = ThreadPool::builder().name("greenloom-pool");
-            builder.max_threads(SHARED_THREADS).queue(SHARED_QUEUE).build()
-        });
-        pool.clone()
-    }
-
     pub(super) fn with(shared: Arc<Shared>) -> ThreadPool {
         ThreadPool { owner: Arc::new(Owner(shared)) }
     }

@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "memory maps and signal handlers have no safe interface")]
 
+pub(crate) mod disposition;
 pub(crate) mod fault;
 pub(crate) mod local;
 pub(crate) mod memory;

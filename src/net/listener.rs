@@ -1,9 +1,10 @@
 //! TCP listeners.
 
 use std::io;
-use std::net::{self, SocketAddr, ToSocketAddrs};
+use std::net::{self, SocketAddr};
 use std::rc::Rc;
 
+use super::addrs::{ToSocketAddrs, first_that};
 use super::descriptor::{connections, handle, options};
 use super::socket::{Kind, Socket};
 use super::stream::TcpStream;
@@ -49,7 +50,8 @@ impl TcpListener {
     ///
     /// As [`std::net::TcpListener::bind`].
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
-        net::TcpListener::bind(addr).map(TcpListener::from)
+        let listener = first_that(addr.to_socket_addrs()?, |addr| net::TcpListener::bind(addr))?;
+        Ok(TcpListener::from(listener))
     }
 
     /// The address it is bound to.

@@ -4,10 +4,16 @@
 //!
 //! - A time-out (`set_read_timeout` and its like) is an error of kind
 //!   [`TimedOut`](std::io::ErrorKind::TimedOut) everywhere; std's kind depends on the platform.
+//! - Names are looked up by the thread's [resolver](Resolve), which parks; so [`ToSocketAddrs`] is a
+//!   trait of our own, for the same types.
 //! - `try_clone` shares the descriptor by counting, and cannot fail.
 //! - They are local to their thread; [`into_std`](TcpStream::into_std) makes one that may travel.
 
 // This room holds no waiting code: every call that may wait is one line on `source`.
+
+mod addrs;
+mod eyeballs;
+mod resolve;
 
 mod descriptor;
 mod socket;
@@ -22,9 +28,15 @@ mod raw_fd;
 #[doc(no_inline)]
 pub use std::net::{
     AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
-    ToSocketAddrs,
 };
 
+pub use addrs::ToSocketAddrs;
+
 pub use listener::{Incoming, TcpListener};
+pub use resolve::{Resolve, SystemResolver, lookup, set_resolver};
 pub use stream::TcpStream;
 pub use udp::UdpSocket;
+
+#[cfg(feature = "ureq")]
+#[expect(unused_imports, reason = "`http` is about to use it")]
+pub(crate) use eyeballs::race;

@@ -1,16 +1,19 @@
 //! TCP connections.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{self, Shutdown, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Type};
 
+use super::addrs::{ToSocketAddrs, first_that};
 use super::descriptor::{bytes, handle, options, time_limits};
+use super::eyeballs::race;
 use super::socket::{Kind, Socket, not_zero};
 use crate::hub::Side;
 use crate::source::Tried;
+use crate::timeout::with_timeout;
 use crate::wait::Limit;
 
 /// A TCP connection: [`std::net::TcpStream`], except that waiting parks the greenlet.
@@ -77,24 +80,18 @@ impl TcpStream {
 
     /// Opens a connection, to the first of the addresses that answers.
     ///
-    /// A host name is looked up by the system before anything else, and blocks the thread while it
-    /// is; addresses do not.
+    /// A name is looked up by the thread's [resolver](super::Resolve). If the host has several
+    /// addresses, each is given a head start of 250 ms before the next is tried as well, the two
+    /// families by turns, and the first connection that stands is taken (RFC 8305). Addresses in a
+    /// list are tried one after the other, as std's are.
     ///
     /// # Errors
     ///
     /// Of the last address tried, as [`std::net::TcpStream::connect`]; `InvalidInput` if there was
-    /// none.
+    /// none; of the resolver.
+    #[track_caller]
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
-        let none =
-            io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses");
-        let mut result = Err(none);
-        for addr in addr.to_socket_addrs()? {
-            result = connect(&addr, Limit::Forever);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
+        connect_with(addr, Limit::Forever, connect)
     }
 
     /// Opens a connection within a time limit.
@@ -173,6 +170,33 @@ impl TcpStream {
     pub fn linger(&self) -> io::Result<Option<Duration>> {
         SockRef::from(self.std()).linger()
     }
+}
+
+/// Connects by `connect` to one of the addresses; looking them up is part of the limit.
+#[track_caller]
+pub(super) fn connect_with<A: ToSocketAddrs>(
+    addr: A,
+    limit: Limit,
+    connect: impl Fn(&SocketAddr, Limit) -> io::Result<TcpStream> + 'static,
+) -> io::Result<TcpStream> {
+    let deadline = limit.deadline();
+    let rest = move || match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+        None => limit,
+        Some(rest) => Limit::Within(rest),
+    };
+    let is_name = addr.is_name();
+    let addrs = match limit {
+        Limit::Within(d) if is_name => with_timeout(d, || addr.to_socket_addrs())??,
+        _ => addr.to_socket_addrs()?,
+    };
+    if is_name {
+        let addrs: Vec<_> = addrs.collect();
+        if let [addr] = addrs[..] {
+            return connect(&addr, rest());
+        }
+        return race(addrs, rest(), move |addr| connect(addr, rest()));
+    }
+    first_that(addrs, |addr| connect(addr, rest()))
 }
 
 fn connect(addr: &SocketAddr, limit: Limit) -> io::Result<TcpStream> {

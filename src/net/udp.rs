@@ -1,12 +1,13 @@
 //! UDP sockets.
 
 use std::io;
-use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
+use super::addrs::{ToSocketAddrs, first_that};
 use super::descriptor::{handle, options, time_limits};
 use super::socket::{Kind, Socket};
 use crate::hub::Side;
@@ -81,7 +82,8 @@ impl UdpSocket {
     /// Of the last address tried, as [`std::net::UdpSocket::bind`]; `InvalidInput` if there was
     /// none.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<UdpSocket> {
-        net::UdpSocket::bind(addr).map(UdpSocket::from)
+        let socket = first_that(addr.to_socket_addrs()?, |addr| net::UdpSocket::bind(addr))?;
+        Ok(UdpSocket::from(socket))
     }
 
     /// Sets whom [`send`](UdpSocket::send) sends to: the first of the addresses that is possible.
@@ -92,7 +94,7 @@ impl UdpSocket {
     /// As [`std::net::UdpSocket::connect`]. That nobody is there shows later: a call that sends or
     /// receives then fails with `ConnectionRefused`, once.
     pub fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
-        self.std().connect(addr)
+        first_that(addr.to_socket_addrs()?, |addr| self.std().connect(addr))
     }
 
     /// The address it is connected to.

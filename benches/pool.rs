@@ -1,12 +1,15 @@
 //! What a pool adds to the greenlets that run in it.
 //!
-//! All bodies are empty, so this is the whole cost of a job: its slot, its greenlet, its result.
+//! All bodies are empty, so this is the whole cost of a job: its slot, its greenlet or its way to a
+//! thread and back, its result.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use greenloom::joinall;
 use greenloom::pool::{Group, Pool};
+use greenloom::threadpool::ThreadPool;
 
 /// Slots of a pool that is not to be full.
 const SLOTS: usize = 16;
@@ -30,6 +33,12 @@ pub(crate) const ITEM_BY_ITEM: &[Operation] = &[
     ("item of a map of 1,000", map),
     ("item of an imap", imap),
     ("item of an imap_unordered", imap_unordered),
+];
+
+/// Each iteration is one job of a thread.
+const ON_THREADS: &[Operation] = &[
+    ("offload, one after the other", offload),
+    ("job of a batch of 1,000 on a ThreadPool", thread_batch),
 ];
 
 fn group_spawn(count: u64) {
@@ -82,12 +91,31 @@ fn imap_unordered(count: u64) {
     }
 }
 
+fn offload(count: u64) {
+    for item in 0..count {
+        black_box(greenloom::offload(move || item));
+    }
+}
+
+/// Their results come back together.
+fn thread_batch(count: u64) {
+    let pool = ThreadPool::builder().max_threads(2).unbounded_queue().build();
+    for first in (0..count).step_by(MAP as usize) {
+        let jobs: Vec<_> = (first..count.min(first + MAP)).map(|n| pool.spawn(move || n)).collect();
+        joinall(&jobs);
+    }
+}
+
 fn one_by_one(c: &mut Criterion) {
     measure(c, ONE_BY_ONE);
 }
 
 fn item_by_item(c: &mut Criterion) {
     measure(c, ITEM_BY_ITEM);
+}
+
+fn on_threads(c: &mut Criterion) {
+    measure(c, ON_THREADS);
 }
 
 fn measure(c: &mut Criterion, operations: &[Operation]) {
@@ -104,5 +132,5 @@ fn measure(c: &mut Criterion, operations: &[Operation]) {
     group.finish();
 }
 
-criterion_group!(benches, one_by_one, item_by_item);
+criterion_group!(benches, one_by_one, item_by_item, on_threads);
 criterion_main!(benches);

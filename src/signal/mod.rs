@@ -237,7 +237,7 @@ where
 
 /// Sends a signal to another process, by its number.
 ///
-/// For children, prefer `Child::signal`: it never hits somebody
+/// For children, prefer [`Child::signal`](crate::process::Child::signal): it never hits somebody
 /// else who has got the number of a child that has ended.
 ///
 /// # Errors

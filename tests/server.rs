@@ -1,26 +1,1420 @@
-//! Servers.
+//! Servers: how they begin, whom they let in, what may go wrong, and how they end.
+//!
+//! `V1` to `V8` are the numbers of gevent's rules for servers.
 
+mod net_util;
 mod util;
 
-use std::io::{Read, Write};
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::panic;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use greenloom::net::TcpStream;
-use greenloom::server::StreamServer;
-use util::{MINUTE, within};
+use greenloom::net::{TcpListener, TcpStream};
+use greenloom::pool::Pool;
+use greenloom::queue::Queue;
+use greenloom::server::{Accept, AcceptErrorKind, StreamServer};
+use greenloom::sync::Event;
+use greenloom::{catch_interrupt, current, scope, shield, sleep, spawn, with_timeout, yield_now};
+use net_util::{eventually, in_child, is_child, stderr_of};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use util::{HOUR, Living, Log, MINUTE, ms, reports, settle, swallow, until, within};
+
+// ── what servers and clients here say to each other ──
+
+/// Answers each byte with the next in the alphabet, until the client has no more.
+fn next_letters(mut stream: TcpStream, _: SocketAddr) -> io::Result<()> {
+    let mut letter = [0];
+    while stream.read(&mut letter)? == 1 {
+        stream.write_all(&[letter[0] + 1])?;
+    }
+    Ok(())
+}
+
+fn bound() -> StreamServer {
+    StreamServer::bind("127.0.0.1:0").unwrap()
+}
+
+/// A server of [`next_letters`] that runs.
+fn letters() -> StreamServer {
+    let server = bound().handle(next_letters);
+    server.start();
+    server
+}
+
+fn connect<L: Accept<Peer = SocketAddr>>(server: &StreamServer<L>) -> TcpStream {
+    TcpStream::connect(server.local_addr().unwrap()).unwrap()
+}
+
+#[track_caller]
+fn assert_served(client: &mut TcpStream) {
+    client.write_all(b"a").unwrap();
+    let mut letter = [0];
+    client.read_exact(&mut letter).unwrap();
+    assert_eq!(&letter, b"b");
+}
+
+/// It is connected, but nobody answers.
+#[track_caller]
+fn assert_not_served(client: &mut TcpStream) {
+    client.set_read_timeout(Some(ms(30))).unwrap();
+    let error = client.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    client.set_read_timeout(None).unwrap();
+}
+
+/// The connection has been closed, in whatever way.
+#[track_caller]
+fn assert_closed(client: &mut TcpStream) {
+    match client.read(&mut [0]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        other => panic!("it is open: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_refused(address: SocketAddr) {
+    let error = TcpStream::connect(address).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+/// Waits for the client's end, and takes an hour if there is none.
+fn hold(mut stream: TcpStream, _: SocketAddr) -> io::Result<u64> {
+    io::copy(&mut stream, &mut io::sink())
+}
+
+fn sleepy(_: TcpStream, _: SocketAddr) {
+    sleep(HOUR);
+}
+
+// ── beginning, pausing, ending ──
 
 #[test]
 fn smoke() {
     within(MINUTE, || {
-        let server = StreamServer::bind("127.0.0.1:0")
-            .unwrap()
-            .handle(|mut stream: TcpStream, _| stream.write_all(b"hello"));
-        server.start();
-        let mut greeting = String::new();
-        let mut stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
-        stream.read_to_string(&mut greeting).unwrap();
-        assert_eq!(greeting, "hello");
-        assert!(server.stop(Duration::from_secs(1)));
+        let server = letters();
+        let mut client = connect(&server);
+        assert_served(&mut client);
+        drop(client);
+        assert!(server.stop(MINUTE));
         assert_eq!(server.stats().finished, 1);
+    });
+}
+
+/// gevent's case 70, with V5: stopping to accept keeps the listener.
+#[test]
+fn a_server_s_life() {
+    within(MINUTE, || {
+        let server = bound().handle(next_letters);
+        let address = server.local_addr().unwrap();
+        assert!(!server.is_running());
+        server.start();
+        server.start(); // is nothing
+        assert!(server.is_running());
+        let mut first = connect(&server);
+        assert_served(&mut first);
+
+        server.stop_accepting();
+        assert!(server.is_running());
+        let mut second = connect(&server);
+        second.write_all(b"a").unwrap();
+        assert_not_served(&mut second);
+        assert_served(&mut first);
+
+        server.start_accepting();
+        server.start_accepting(); // is nothing
+        let mut letter = [0];
+        second.read_exact(&mut letter).unwrap();
+        assert_eq!(&letter, b"b");
+
+        drop((first, second));
+        assert!(server.stop(MINUTE));
+        assert!(!server.is_running());
+        assert_refused(address);
+        assert!(server.stop(MINUTE), "twice is once");
+        server.start(); // is nothing
+        server.start_accepting(); // is nothing
+        assert!(!server.is_running());
+        assert_refused(address);
+        assert_eq!(server.local_addr().unwrap_err().kind(), io::ErrorKind::NotConnected);
+    });
+}
+
+#[test]
+fn accepting_is_stopped_before_the_start() {
+    within(MINUTE, || {
+        let server = bound().handle(next_letters);
+        server.stop_accepting();
+        server.start();
+        let mut client = connect(&server);
+        assert_not_served(&mut client);
+        server.start_accepting();
+        assert_served(&mut client);
+        server.stop(Duration::ZERO);
+    });
+}
+
+#[test]
+fn a_server_without_a_handler_does_not_start() {
+    within(MINUTE, || {
+        let server = bound();
+        let payload = swallow(|| server.start()).unwrap_err();
+        assert!(util::message(payload.as_ref()).contains("has no handler"));
+        assert!(!server.is_running());
+        let server = server.handle(next_letters);
+        server.start();
+        assert_served(&mut connect(&server));
+        server.stop(MINUTE);
+    });
+}
+
+#[test]
+fn bounds_of_nothing_are_refused() {
+    within(MINUTE, || {
+        assert!(swallow(|| bound().max_connections(0)).is_err());
+        assert!(swallow(|| bound().idle_timeout(Duration::ZERO)).is_err());
+    });
+}
+
+/// Whatever a handler returns, the server takes it; one that never returns, too.
+#[test]
+fn handlers_return_what_they_like() {
+    within(MINUTE, || {
+        drop(bound().handle(|_, _| ()));
+        drop(bound().handle(|_, _| "text".to_owned()));
+        drop(bound().handle(|_, _| panic!("never called")));
+        drop(bound().handle(|stream: TcpStream, _| stream.set_nodelay(true)));
+        drop(bound().handle(|stream, peer| -> io::Result<()> {
+            stream.set_nodelay(true)?;
+            writeln!(&stream, "{peer}")
+        }));
+    });
+}
+
+#[test]
+fn handles_name_one_server() {
+    within(MINUTE, || {
+        let server = letters();
+        let other = server.clone();
+        let mut client = connect(&server);
+        drop(server); // it runs on
+        assert_served(&mut client);
+        assert_eq!(other.stats().active, 1);
+        assert!(format!("{other:?}").contains("Serving"));
+        drop(client);
+        assert!(other.stop(MINUTE));
+    });
+}
+
+/// Greenlets are named after whom they serve, and were spawned where the handler was given.
+#[test]
+fn names_and_places() {
+    within(MINUTE, || {
+        let named = Rc::new(RefCell::new(String::new()));
+        let seen = Rc::clone(&named);
+        let server = bound().handle(move |stream, peer| {
+            seen.replace(current().name());
+            hold(stream, peer)
+        });
+        server.start();
+        let client = connect(&server);
+        until(|| server.stats().active == 1);
+        settle();
+        let name = client.local_addr().unwrap().to_string();
+        assert_eq!(*named.borrow(), name);
+
+        let dump = greenloom::dump();
+        let handler = dump.greenlets().iter().find(|entry| entry.name == name).unwrap();
+        assert!(handler.spawned_at.contains("server.rs"), "{}", handler.spawned_at);
+        let title = format!("server on {}", server.local_addr().unwrap());
+        let porter = dump.greenlets().iter().find(|entry| entry.name == title).unwrap();
+        assert!(porter.spawned_at.contains("tests"), "{}", porter.spawned_at);
+        drop(client);
+        server.stop(MINUTE);
+    });
+}
+
+// ── serve_forever ──
+
+/// V6 and gevent's case 75: it ends by `stop`, from anywhere, and when that has come to its end.
+#[test]
+fn serve_forever_returns_when_the_server_has_been_stopped() {
+    within(MINUTE, || {
+        let log = Log::new();
+        let server = bound().handle({
+            let log = log.clone();
+            move |_, _| {
+                sleep(ms(20));
+                log.say("handler");
+            }
+        });
+        let serving = spawn({
+            let (server, log) = (server.clone(), log.clone());
+            move || {
+                server.serve_forever();
+                log.say("served");
+            }
+        });
+        until(|| server.is_running());
+        let _client = connect(&server);
+        eventually(|| server.stats().active == 1);
+        assert!(server.stop(MINUTE));
+        log.say("stopped");
+        serving.get().unwrap();
+        log.assert_has_all(["handler", "stopped", "served"]);
+        assert_eq!(log.lines()[0], "handler");
+        server.serve_forever(); // returns at once
+    });
+}
+
+/// The race of gevent's that semantics.md decides: `stop` before `serve_forever` is remembered.
+#[test]
+fn a_stop_before_serve_forever_is_remembered() {
+    within(MINUTE, || {
+        let server = bound().handle(next_letters);
+        let address = server.local_addr().unwrap();
+        assert!(server.stop(MINUTE));
+        assert_refused(address);
+        server.serve_forever();
+
+        // And from a greenlet that runs before it.
+        let server = bound().handle(next_letters);
+        spawn({
+            let server = server.clone();
+            move || server.stop(MINUTE)
+        });
+        yield_now();
+        server.serve_forever();
+    });
+}
+
+/// V6: killing the greenlet that serves stops the server.
+#[test]
+fn killing_who_serves_stops_the_server() {
+    within(MINUTE, || {
+        let server = letters();
+        let address = server.local_addr().unwrap();
+        let serving = spawn({
+            let server = server.clone();
+            move || server.serve_forever()
+        });
+        let mut client = connect(&server);
+        assert_served(&mut client);
+        serving.kill();
+        assert!(!server.is_running());
+        assert_served(&mut client); // for a moment more: it might have been in the middle of it
+        drop(client);
+        until(|| server.stats().active == 0);
+        settle();
+        assert_refused(address);
+        assert_eq!(server.stats().killed, 0);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+#[test]
+fn a_timeout_of_who_serves_stops_the_server() {
+    within(MINUTE, || {
+        let server = letters();
+        assert!(with_timeout(ms(10), || server.serve_forever()).is_err());
+        assert!(!server.is_running());
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// Who is served when that happens has a second to come to an end.
+#[test]
+fn what_is_served_when_who_serves_is_killed_has_a_second() {
+    within(MINUTE, || {
+        let server = bound().handle(sleepy);
+        let serving = spawn({
+            let server = server.clone();
+            move || server.serve_forever()
+        });
+        until(|| server.is_running());
+        let mut client = connect(&server);
+        eventually(|| server.stats().active == 1);
+        let start = Instant::now();
+        serving.kill();
+        assert_closed(&mut client);
+        assert!(start.elapsed() >= ms(1000));
+        eventually(|| server.stats().killed == 1);
+    });
+}
+
+// ── how many at a time ──
+
+/// V3 and gevent's case 71: a full pool stops accepting; the backlog holds the rest.
+#[test]
+fn a_full_pool_stops_accepting() {
+    within(MINUTE, || {
+        let pool = Pool::new(2);
+        let server = bound().pool(&pool).handle(next_letters);
+        server.start();
+        let mut inside = [connect(&server), connect(&server)];
+        inside.iter_mut().for_each(assert_served);
+        let mut outside = [connect(&server), connect(&server), connect(&server)];
+        outside.iter_mut().for_each(assert_not_served);
+        assert_eq!((server.stats().accepted, pool.len()), (2, 2));
+        drop(inside);
+        let [first, second, third] = &mut outside;
+        assert_served(first);
+        assert_served(second);
+        assert_not_served(third);
+        drop(outside);
+        eventually(|| server.stats().finished == 5);
+        assert_eq!(server.stats().peak, 2);
+        assert!(server.stop(MINUTE));
+        assert!(pool.is_empty() && !pool.is_closed());
+    });
+}
+
+#[test]
+fn at_most_so_many_connections() {
+    within(MINUTE, || {
+        let server = bound().max_connections(2).handle(next_letters);
+        server.start();
+        let mut inside = [connect(&server), connect(&server)];
+        inside.iter_mut().for_each(assert_served);
+        let mut outside = [connect(&server), connect(&server), connect(&server)];
+        outside.iter_mut().for_each(assert_not_served);
+        let [one, other] = inside;
+        drop(one);
+        assert_served(&mut outside[0]);
+        assert_not_served(&mut outside[1]);
+        let server = server.max_connections(3); // holds from now on
+        assert_served(&mut outside[1]);
+        assert_not_served(&mut outside[2]);
+        drop(other);
+        assert_served(&mut outside[2]);
+        drop(outside);
+        assert!(server.stop(MINUTE));
+        assert_eq!((server.stats().peak, server.stats().finished), (3, 5));
+    });
+}
+
+#[test]
+fn a_bound_and_a_pool_hold_both() {
+    within(MINUTE, || {
+        let pool = Pool::new(1);
+        let server = bound().pool(&pool).max_connections(2).handle(next_letters);
+        server.start();
+        let mut clients = [connect(&server), connect(&server)];
+        assert_served(&mut clients[0]);
+        assert_not_served(&mut clients[1]);
+        assert_eq!(server.stats().accepted, 1);
+        drop(clients);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// Two servers and others share one pool; a stop of one of them is none of the others' business.
+#[test]
+fn servers_share_a_pool() {
+    within(MINUTE, || {
+        let pool = Pool::new(3);
+        let member = pool.spawn(|| sleep(HOUR));
+        let servers = [(); 2].map(|()| bound().pool(&pool).handle(next_letters));
+        servers.iter().for_each(StreamServer::start);
+        let [one, other] = &servers;
+        let mut of_one = connect(one);
+        assert_served(&mut of_one);
+        let mut of_other = connect(other);
+        assert_served(&mut of_other);
+        assert!(pool.is_full());
+        let mut third = connect(other);
+        assert_not_served(&mut third);
+
+        assert!(!one.stop(ms(1)));
+        assert_closed(&mut of_one);
+        assert_served(&mut third);
+        assert_served(&mut of_other);
+        assert!(!member.is_finished());
+        assert_eq!(pool.len(), 3);
+
+        drop((third, of_other));
+        assert!(other.stop(MINUTE));
+        assert_eq!(pool.len(), 1);
+        member.kill();
+    });
+}
+
+/// Both saw the last slot of the pool, and both have accepted: one is queued in the pool's line.
+#[test]
+fn nobody_who_was_let_in_is_lost_when_a_pool_is_shared() {
+    within(MINUTE, || {
+        let pool = Pool::new(1);
+        let servers = [(); 2].map(|()| bound().pool(&pool).handle(next_letters));
+        servers.iter().for_each(StreamServer::start);
+        settle(); // both wait for somebody to come
+        let [mut first, mut second] = [0, 1].map(|n: usize| connect(&servers[n]));
+        eventually(|| servers.iter().all(|server| server.stats().accepted == 1));
+        assert_eq!(pool.len(), 1);
+        assert_served(&mut first);
+        assert_not_served(&mut second);
+        drop(first);
+        assert_served(&mut second);
+        drop(second);
+        assert!(servers.iter().all(|server| server.stop(MINUTE)));
+        assert!(pool.is_empty());
+    });
+}
+
+/// Who is queued in the pool counts as inside when the server is stopped.
+#[test]
+fn a_stop_kills_who_is_queued_in_the_pool() {
+    within(MINUTE, || {
+        let pool = Pool::new(1);
+        let server = bound().pool(&pool).handle(next_letters);
+        server.start();
+        settle();
+        let mut client = connect(&server);
+        let member = pool.try_spawn(|| sleep(HOUR)).unwrap(); // the porter has not run yet
+        eventually(|| server.stats().accepted == 1);
+        assert!(!server.stop(ms(1)));
+        assert_closed(&mut client);
+        assert_eq!((server.stats().killed, pool.len()), (1, 1));
+        member.kill();
+        assert!(pool.is_empty());
+    });
+}
+
+/// V2: a door at which somebody always stands does not keep the others from running.
+#[test]
+fn those_who_keep_coming_do_not_starve_the_others() {
+    struct Endless;
+    impl Accept for Endless {
+        type Stream = ();
+        type Peer = ();
+        fn accept(&self) -> io::Result<((), ())> {
+            Ok(((), ()))
+        }
+    }
+    within(MINUTE, || {
+        let server = StreamServer::from_listener(Endless).handle(|(), ()| ());
+        server.start();
+        yield_now();
+        yield_now();
+        let stats = server.stats();
+        assert!(stats.accepted <= 200 && stats.peak <= 100, "{stats}");
+        until(|| server.stats().finished >= 1000);
+        server.stop(MINUTE);
+    });
+}
+
+/// Scaled down from ten thousand: each is answered while all the others are connected.
+#[test]
+fn many_connections_at_a_time() {
+    within(MINUTE, || {
+        let server = bound().backlog(1024).handle(next_letters);
+        server.start();
+        let mut clients: Vec<_> = (0..200).map(|_| connect(&server)).collect();
+        scope(|s| {
+            for client in &mut clients {
+                s.spawn(move || (0..3).for_each(|_| assert_served(client)));
+            }
+        });
+        drop(clients);
+        eventually(|| server.stats().active == 0);
+        let stats = server.stats();
+        assert_eq!((stats.finished, stats.peak), (200, 200));
+        assert!(server.stop(MINUTE));
+    });
+}
+
+#[test]
+#[should_panic(expected = "a backlog is for a socket that listens")]
+fn a_backlog_is_for_listeners() {
+    struct NoSocket(fs::File);
+    impl Accept for NoSocket {
+        type Stream = ();
+        type Peer = ();
+        fn accept(&self) -> io::Result<((), ())> {
+            unreachable!()
+        }
+    }
+    impl std::os::fd::AsFd for NoSocket {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    let _ = StreamServer::from_listener(NoSocket(fs::File::open("/dev/null").unwrap())).backlog(1);
+}
+
+#[test]
+fn a_silent_peer_is_sent_away() {
+    within(MINUTE, || {
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&ended);
+        let server = bound().idle_timeout(ms(50)).handle(move |stream, peer| {
+            let result = next_letters(stream, peer);
+            seen.borrow_mut().push(result.map_err(|error| error.kind()));
+        });
+        server.start();
+        let mut client = connect(&server);
+        for _ in 0..5 {
+            assert_served(&mut client);
+            sleep(ms(1));
+        }
+        assert_closed(&mut client);
+        until(|| !ended.borrow().is_empty());
+        assert_eq!(*ended.borrow(), [Err(io::ErrorKind::TimedOut)]);
+        server.stop(MINUTE);
+    });
+}
+
+// ── what may go wrong ──
+
+/// V7, and gevent's case 72: the connection closes whatever the handler does, and the server lives.
+#[test]
+fn a_handler_that_fails_or_panics() {
+    within(MINUTE, || {
+        let server = bound().handle(|mut stream: TcpStream, _| -> io::Result<()> {
+            let mut letter = [0];
+            stream.read_exact(&mut letter)?;
+            match letter[0] {
+                b'e' => Err(io::Error::other("a handler's error")),
+                b'p' => panic!("a handler's panic"),
+                _ => stream.write_all(b"fine"),
+            }
+        });
+        server.start();
+        let say = |letter: &[u8]| {
+            let mut client = connect(&server);
+            client.write_all(letter).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            (answer, client.local_addr().unwrap().to_string())
+        };
+        assert_eq!(say(b"e").0, "");
+        assert!(reports().is_empty(), "errors are the handler's own");
+        let (answer, name) = say(b"p");
+        assert_eq!(answer, "");
+        until(|| server.stats().active == 0);
+        let reports = reports();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].name, name);
+        assert!(reports[0].text.contains("a handler's panic"), "{reports:?}");
+        assert_eq!(say(b"f").0, "fine");
+        assert!(server.stop(MINUTE));
+        let stats = server.stats();
+        assert_eq!((stats.accepted, stats.finished, stats.panicked), (3, 2, 1));
+    });
+}
+
+/// A timeout that nothing caught counts as a panic, as for every greenlet.
+#[test]
+fn a_handler_that_is_timed_out() {
+    within(MINUTE, || {
+        let server = bound().handle(|_, _| {
+            let _late = greenloom::Timeout::start(ms(1));
+            sleep(HOUR);
+        });
+        server.start();
+        assert_closed(&mut connect(&server));
+        eventually(|| server.stats().panicked == 1);
+        assert_eq!(reports().len(), 1);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// V1: if there is no greenlet to be had, the connection is closed and the server tries again.
+#[test]
+fn a_closed_pool_turns_everybody_away() {
+    within(MINUTE, || {
+        let pool = Pool::new(1);
+        let server = bound().pool(&pool).handle(next_letters);
+        server.start();
+        assert_served(&mut connect(&server));
+        pool.close();
+        assert_closed(&mut connect(&server));
+        assert_closed(&mut connect(&server));
+        let stats = server.stats();
+        assert_eq!((stats.accepted, stats.accept_errors), (1, 2));
+        let server = server.pool(&Pool::new(1));
+        assert_served(&mut connect(&server));
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// A listener that does what it is told.
+#[derive(Clone, Default)]
+struct Told {
+    orders: Queue<Order>,
+    asked: Rc<Cell<u32>>,
+}
+
+enum Order {
+    Come(TcpStream),
+    Fail(io::Error),
+    Panic,
+}
+
+impl Accept for Told {
+    type Stream = TcpStream;
+    type Peer = u32;
+
+    fn accept(&self) -> io::Result<(TcpStream, u32)> {
+        self.asked.set(self.asked.get() + 1);
+        match self.orders.get().map_err(io::Error::other)? {
+            Order::Come(stream) => Ok((stream, self.asked.get())),
+            Order::Fail(error) => Err(error),
+            Order::Panic => panic!("the listener's own"),
+        }
+    }
+
+    fn name_of(&self, peer: &u32) -> String {
+        format!("number {peer}")
+    }
+}
+
+impl Told {
+    fn order(&self, order: Order) {
+        self.orders.try_put(order).unwrap_or_else(|_| panic!("there is always room"));
+    }
+
+    fn fail(&self, errno: Errno) {
+        self.order(Order::Fail(errno.into()));
+    }
+
+    fn come(&self) -> TcpStream {
+        let (ours, theirs) = util::tcp_pair();
+        self.order(Order::Come(theirs));
+        ours
+    }
+}
+
+fn told() -> (Told, StreamServer<Told>) {
+    let told = Told::default();
+    let server =
+        StreamServer::from_listener(told.clone()).handle(|stream: TcpStream, _: u32| -> _ {
+            let peer = stream.peer_addr()?;
+            next_letters(stream, peer)
+        });
+    server.start();
+    (told, server)
+}
+
+#[test]
+fn a_listener_of_one_s_own() {
+    within(MINUTE, || {
+        let (told, server) = told();
+        let mut client = told.come();
+        assert_served(&mut client);
+        assert!(greenloom::dump().greenlets().iter().any(|entry| entry.name == "number 1"));
+        assert_eq!(server.local_addr().unwrap_err().kind(), io::ErrorKind::Unsupported);
+        drop(client);
+        assert!(server.stop(MINUTE));
+        // The item that comes afterwards is nobody's.
+        let _late = told.come();
+        settle();
+        assert_eq!(told.orders.len(), 1);
+    });
+}
+
+/// A listener that cannot set limits says so, and nobody is served without those he was promised.
+#[test]
+fn idle_timeouts_that_cannot_be_had() {
+    within(MINUTE, || {
+        let (told, server) = told();
+        let server = server.idle_timeout(MINUTE);
+        assert_closed(&mut told.come());
+        assert_eq!((server.stats().accepted, server.stats().accept_errors), (0, 1));
+        server.stop(MINUTE);
+    });
+}
+
+/// An error of one connection is no reason to wait for the next.
+#[test]
+fn errors_of_one_connection() {
+    within(MINUTE, || {
+        let (told, server) = told();
+        for errno in [Errno::CONNABORTED, Errno::PERM, Errno::PROTO, Errno::HOSTUNREACH] {
+            let error = errno.into();
+            assert_eq!(AcceptErrorKind::of(&error), AcceptErrorKind::Connection);
+            told.order(Order::Fail(error));
+        }
+        let mut client = told.come();
+        settle(); // no time passes
+        assert_eq!(server.stats().accepted, 1);
+        assert_eq!(server.stats().accept_errors, 4);
+        assert_served(&mut client);
+        drop(client);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// V1: lack of resources makes it wait: 10 ms, 20, 40 ... and no longer than a second.
+#[test]
+fn lack_of_resources_is_waited_for() {
+    within(MINUTE, || {
+        let (told, server) = told();
+        let start = Instant::now();
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let error = errno.into();
+            assert_eq!(AcceptErrorKind::of(&error), AcceptErrorKind::Resources);
+            told.order(Order::Fail(error));
+        }
+        let mut client = told.come();
+        assert_served(&mut client);
+        assert!(start.elapsed() >= ms(10 + 20 + 40 + 80), "{:?}", start.elapsed());
+        assert_eq!(server.stats().accept_errors, 4);
+
+        // A success has set it back.
+        let asked = told.asked.get();
+        told.fail(Errno::MFILE);
+        let mut next = told.come();
+        assert_served(&mut next);
+        assert_eq!(told.asked.get(), asked + 2);
+
+        drop((client, next));
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// When one of its own connections has ended there is a descriptor again: no reason to wait.
+#[test]
+fn who_leaves_makes_room_for_who_waits_for_resources() {
+    within(MINUTE, || {
+        let (told, server) = told();
+        let mut client = told.come();
+        assert_served(&mut client);
+        for _ in 0..6 {
+            told.fail(Errno::MFILE); // the last pause is 320 ms
+        }
+        eventually(|| server.stats().accept_errors == 6);
+        let mut next = told.come();
+        settle();
+        assert_eq!(server.stats().accepted, 1, "it still waits");
+        drop(client);
+        until(|| server.stats().finished == 1);
+        settle(); // no time passes
+        assert_eq!(server.stats().accepted, 2);
+        assert_served(&mut next);
+        drop(next);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// V1: what says that the listener is broken ends the server; who is inside stays.
+#[test]
+fn a_broken_listener_ends_the_server() {
+    within(MINUTE, || {
+        for errno in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK] {
+            let (told, server) = told();
+            let mut client = told.come();
+            assert_served(&mut client);
+            told.fail(errno);
+            server.serve_forever();
+            assert!(!server.is_running());
+            assert_served(&mut client);
+            let stopper = spawn({
+                let server = server.clone();
+                move || server.stop(MINUTE)
+            });
+            until_stop_waits();
+            assert_served(&mut client);
+            drop(client);
+            assert!(stopper.get().unwrap());
+            server.serve_forever(); // at once
+        }
+    });
+}
+
+fn until_stop_waits() {
+    until(|| {
+        let dump = greenloom::dump();
+        let waits = |reason: &str| reason.contains("stop of the server");
+        dump.greenlets().iter().any(|entry| entry.reason.as_deref().is_some_and(waits))
+    });
+}
+
+/// So does a panic in it: a server that runs but accepts nothing would be the worst.
+#[test]
+fn a_listener_that_panics_ends_the_server() {
+    within(MINUTE, || {
+        let (told, server) = told();
+        told.order(Order::Panic);
+        server.serve_forever();
+        assert!(!server.is_running());
+        assert_eq!(reports().len(), 1);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// A real listener that was shut down behind the server's back.
+#[test]
+fn a_listener_that_was_shut_down() {
+    within(MINUTE, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = StreamServer::from_listener(listener.clone()).handle(next_letters);
+        server.start();
+        settle();
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
+        server.serve_forever();
+        assert!(!server.is_running());
+    });
+}
+
+// ── descriptors run out ──
+
+/// gevent's case 73: accept fails, is tried again ever more rarely, and the client that waits is
+/// served in the end.
+#[test]
+fn descriptors_run_out() {
+    let child = in_child("descriptors_run_out_child");
+    assert!(child.status.success(), "{}", stderr_of(&child));
+}
+
+#[test]
+#[ignore = "lowers a limit of its process: run by descriptors_run_out"]
+fn descriptors_run_out_child() {
+    if !is_child() {
+        return;
+    }
+    within(MINUTE, || {
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..limit }).unwrap();
+        let server = letters();
+        let mut inside = connect(&server);
+        assert_served(&mut inside);
+        server.stop_accepting();
+        let mut clients: Vec<_> = (0..3).map(|_| connect(&server)).collect();
+        let mut hoard: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+        server.start_accepting();
+
+        // Pauses of 10, 20, 40, 80 and 160 ms take 310: a few attempts, and not thousands.
+        sleep(ms(310));
+        let attempts = server.stats().accept_errors;
+        assert!((1..=6).contains(&attempts), "{attempts}");
+        assert_eq!(server.stats().accepted, 1);
+        assert_served(&mut inside); // the others notice nothing
+
+        // One descriptor, one client.
+        hoard.pop();
+        assert_served(&mut clients[0]);
+        eventually(|| server.stats().accept_errors > attempts);
+        assert_eq!(server.stats().accepted, 2);
+
+        // Who leaves makes room: his descriptor and ours (two clients are served).
+        drop(inside);
+        assert_served(&mut clients[1]);
+        drop(hoard);
+        assert_served(&mut clients[2]);
+        let stats = server.stats();
+        assert_eq!(stats.accepted, 4, "{stats}");
+        drop(clients);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+// ── stopping ──
+
+/// V4 and gevent's case 74: who sleeps is killed when his time is over, and his connection closes.
+#[test]
+fn a_stop_kills_who_does_not_end() {
+    within(MINUTE, || {
+        let (log, living) = (Log::new(), Living::new());
+        let server = bound().handle({
+            let (log, living) = (log.clone(), living.clone());
+            move |_stream, _| {
+                let _alive = living.token();
+                let _end = log.at_drop("unwound");
+                sleep(HOUR);
+                log.say("never");
+            }
+        });
+        server.start();
+        let mut clients = [connect(&server), connect(&server)];
+        eventually(|| living.count() == 2);
+        let start = Instant::now();
+        assert!(!server.stop(ms(50)));
+        assert!(start.elapsed() >= ms(50), "they had their time");
+        assert_eq!(living.count(), 0);
+        log.assert_is(["unwound", "unwound"]);
+        clients.iter_mut().for_each(assert_closed);
+        let stats = server.stats();
+        assert_eq!((stats.accepted, stats.killed, stats.active), (2, 2, 0));
+        assert!(reports().is_empty(), "a kill is no error");
+    });
+}
+
+#[test]
+fn a_stop_without_grace() {
+    within(MINUTE, || {
+        let server = bound().handle(sleepy);
+        let address = server.local_addr().unwrap();
+        server.start();
+        let mut first = connect(&server);
+        eventually(|| server.stats().active == 1);
+        let mut in_line = connect(&server); // stands in the backlog, and is not let in
+        assert!(!server.stop(Duration::ZERO));
+        assert_closed(&mut first);
+        assert_closed(&mut in_line);
+        assert_refused(address);
+        let stats = server.stats();
+        assert_eq!((stats.accepted, stats.killed), (1, 1));
+    });
+}
+
+/// Nobody has been let in, or all have gone: there is nothing to wait for.
+#[test]
+fn a_stop_of_an_empty_server() {
+    within(MINUTE, || {
+        let server = letters();
+        assert!(server.stop(HOUR), "before the porter has begun");
+        let server = letters();
+        settle();
+        assert!(server.stop(HOUR));
+        let server = letters();
+        assert_served(&mut connect(&server));
+        assert!(server.stop(HOUR));
+        assert_eq!(server.stats().killed, 0);
+    });
+}
+
+/// Who has connected before the stop is served, although nobody has accepted him yet.
+#[test]
+fn who_stands_in_line_at_the_stop_is_served() {
+    within(MINUTE, || {
+        let server = letters();
+        let address = server.local_addr().unwrap();
+        let clients: Vec<_> = (0..20).map(|_| connect(&server)).collect();
+        assert_eq!(server.stats().accepted, 0);
+        let served: Vec<_> = clients
+            .into_iter()
+            .map(|mut client| spawn(move || assert_served(&mut client)))
+            .collect();
+        assert!(server.stop(MINUTE));
+        served.into_iter().for_each(|client| client.get().unwrap());
+        assert_eq!(server.stats().finished, 20);
+        assert_refused(address);
+    });
+}
+
+/// But only as far as there is room; the others are turned away.
+#[test]
+fn who_stands_in_line_before_a_full_house_is_turned_away() {
+    within(MINUTE, || {
+        let pool = Pool::new(4);
+        for (server, room) in [(bound().max_connections(3), 3), (bound().pool(&pool), 4)] {
+            let server = server.handle(next_letters);
+            server.start();
+            let mut clients: Vec<_> = (0..6).map(|_| connect(&server)).collect();
+            let stopper = spawn({
+                let server = server.clone();
+                move || server.stop(MINUTE)
+            });
+            until_stop_waits();
+            let (inside, outside) = clients.split_at_mut(room);
+            inside.iter_mut().for_each(assert_served);
+            outside.iter_mut().for_each(assert_closed);
+            drop(clients);
+            assert!(stopper.get().unwrap());
+            assert_eq!(server.stats().accepted, room as u64);
+        }
+    });
+}
+
+/// Whom a server was told not to accept, a stop does not accept either.
+#[test]
+fn a_stop_while_nobody_is_accepted() {
+    within(MINUTE, || {
+        let server = letters();
+        server.stop_accepting();
+        let mut client = connect(&server);
+        assert!(server.stop(MINUTE));
+        assert_closed(&mut client);
+        assert_eq!(server.stats().accepted, 0);
+    });
+}
+
+/// "`stop(grace)` under load drops no reply that had begun within the grace."
+#[test]
+fn a_stop_under_load_drops_no_reply() {
+    const REPLY: &str = "a reply that is written in three parts, with others running in between\n";
+
+    /// One line for each request, until the client or the server has had enough.
+    fn serve(
+        stream: &TcpStream,
+        server: &RefCell<Option<StreamServer>>,
+        begun: &Cell<u32>,
+    ) -> io::Result<()> {
+        let mut request = [0; 4];
+        while { stream }.read_exact(&mut request).is_ok() {
+            begun.set(begun.get() + 1);
+            for part in REPLY.as_bytes().chunks(REPLY.len().div_ceil(3)) {
+                sleep(ms(u64::from(request[0] % 4)));
+                { stream }.write_all(part)?;
+            }
+            if !server.borrow().as_ref().is_some_and(StreamServer::is_running) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks until the server hangs up. Returns how many replies it got; all were whole.
+    fn ask(address: SocketAddr, number: u8, stopping: &Event) -> u32 {
+        let mut replies = 0;
+        while let Ok(mut stream) = TcpStream::connect(address) {
+            while stream.write_all(&[number, 0, 0, 0]).is_ok() {
+                let mut reply = vec![0; REPLY.len()];
+                match stream.read(&mut reply) {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => break, // it has not begun
+                }
+                let got = reply.iter().position(|byte| *byte == 0).unwrap_or(reply.len());
+                stream.read_exact(&mut reply[got..]).expect("a reply that has begun ends");
+                assert_eq!(String::from_utf8(reply).unwrap(), REPLY);
+                replies += 1;
+            }
+            if stopping.is_set() {
+                break;
+            }
+        }
+        replies
+    }
+
+    within(MINUTE, || {
+        let (stopping, begun) = (Event::new(), Rc::new(Cell::new(0)));
+        let myself = Rc::new(RefCell::new(None));
+        let server = bound().max_connections(30).handle({
+            let (myself, begun) = (Rc::clone(&myself), Rc::clone(&begun));
+            move |stream, _| serve(&stream, &myself, &begun)
+        });
+        myself.replace(Some(server.clone()));
+        let address = server.local_addr().unwrap();
+        server.start();
+        let clients: Vec<_> = (0..40)
+            .map(|number| {
+                let stopping = stopping.clone();
+                spawn(move || ask(address, number, &stopping))
+            })
+            .collect();
+        until(|| begun.get() > 200);
+        stopping.set();
+        assert!(server.stop(MINUTE), "nobody had to be killed");
+        let replies: u32 = clients.into_iter().map(|client| client.get().unwrap()).sum();
+        assert_eq!(replies, begun.get(), "each that was begun has arrived");
+        assert_eq!(server.stats().killed, 0);
+        assert_refused(address);
+    });
+}
+
+/// A handler may stop its own server. It waits for the others, and goes on.
+#[test]
+fn a_handler_stops_its_server() {
+    within(MINUTE, || {
+        let log = Log::new();
+        let myself: Rc<RefCell<Option<StreamServer>>> = Rc::default();
+        let server = bound().handle({
+            let (myself, log) = (Rc::clone(&myself), log.clone());
+            move |mut stream: TcpStream, _| -> io::Result<()> {
+                let mut letter = [0];
+                stream.read_exact(&mut letter)?;
+                if letter == *b"q" {
+                    let server = myself.take().expect("there is one");
+                    log.say(format!("all by themselves: {}", server.stop(MINUTE)));
+                    return stream.write_all(b"goodbye");
+                }
+                log.say("another");
+                Ok(())
+            }
+        });
+        myself.replace(Some(server.clone()));
+        server.start();
+        let mut other = connect(&server);
+        let mut client = connect(&server);
+        client.write_all(b"q").unwrap();
+        eventually(|| !server.is_running());
+        settle();
+        log.assert_empty();
+        other.write_all(b"a").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "goodbye");
+        log.assert_is(["another", "all by themselves: true"]);
+        assert!(server.stop(MINUTE));
+        assert_eq!(server.stats().finished, 2);
+    });
+}
+
+/// When the time is over the others are killed first, and then who has stopped the server.
+#[test]
+fn a_handler_that_stops_its_server_goes_last() {
+    within(MINUTE, || {
+        let log = Log::new();
+        let myself: Rc<RefCell<Option<StreamServer>>> = Rc::default();
+        let server = bound().handle({
+            let (myself, log) = (Rc::clone(&myself), log.clone());
+            move |mut stream: TcpStream, _| -> io::Result<()> {
+                let mut letter = [0];
+                stream.read_exact(&mut letter)?;
+                if letter == *b"q" {
+                    let _end = log.at_drop("who stops");
+                    let server = myself.borrow().clone().expect("there is one");
+                    server.stop(ms(50));
+                    sleep(HOUR); // he has had his time
+                } else {
+                    let _end = log.at_drop("other");
+                    sleep(HOUR);
+                }
+                Ok(())
+            }
+        });
+        myself.replace(Some(server.clone()));
+        server.start();
+        let mut clients = [connect(&server), connect(&server), connect(&server)];
+        for (client, letter) in clients.iter_mut().zip([b"q", b"a", b"q"]) {
+            client.write_all(letter).unwrap();
+        }
+        server.serve_forever();
+        log.assert_is(["other", "who stops", "who stops"]);
+        assert_eq!(server.stats().killed, 3);
+        myself.take();
+    });
+}
+
+/// Of two stops the sooner end counts.
+#[test]
+fn a_shorter_grace_cuts_a_longer_one_short() {
+    within(MINUTE, || {
+        let server = bound().handle(sleepy);
+        server.start();
+        let _client = connect(&server);
+        eventually(|| server.stats().active == 1);
+        let patient = spawn({
+            let server = server.clone();
+            move || server.stop(HOUR)
+        });
+        until_stop_waits();
+        let more_patient = spawn({
+            let server = server.clone();
+            move || server.stop(HOUR * 2)
+        });
+        settle();
+        assert_eq!(server.stats().active, 1);
+        assert!(!server.stop(ms(1)));
+        assert!(!patient.get().unwrap());
+        assert!(!more_patient.get().unwrap());
+        assert_eq!(server.stats().killed, 1);
+    });
+}
+
+/// Who is killed while he stops a server has stopped it.
+#[test]
+fn killing_who_stops_changes_nothing() {
+    within(MINUTE, || {
+        let server = letters();
+        let mut client = connect(&server);
+        assert_served(&mut client);
+        let stopper = spawn({
+            let server = server.clone();
+            move || server.stop(MINUTE)
+        });
+        until_stop_waits();
+        stopper.kill();
+        assert!(!server.is_running());
+        assert_served(&mut client);
+        drop(client);
+        server.serve_forever(); // returns at the end of the stop
+        assert_eq!(server.stats().finished, 1);
+    });
+}
+
+/// Nobody waits while he unwinds.
+#[test]
+fn a_stop_while_unwinding_returns_at_once() {
+    within(MINUTE, || {
+        let server = bound().handle(sleepy);
+        server.start();
+        let mut client = connect(&server);
+        eventually(|| server.stats().active == 1);
+        let result = Rc::new(Cell::new(None));
+        let unwinding = spawn({
+            let (server, result) = (server.clone(), Rc::clone(&result));
+            move || {
+                let _stop = util::at_drop(move || result.set(Some(server.stop(ms(1)))));
+                panic::resume_unwind(Box::new("on purpose"));
+            }
+        });
+        unwinding.join();
+        assert_eq!(reports().len(), 1);
+        assert_eq!(result.get(), Some(false));
+        assert!(!server.is_running());
+        assert_closed(&mut client);
+        server.serve_forever();
+        assert_eq!(server.stats().killed, 1);
+    });
+}
+
+/// K2: who refuses to be killed is reported, and left alone; the stop ends.
+#[test]
+fn a_handler_that_refuses_to_die() {
+    within(MINUTE, || {
+        let enough = Event::new();
+        let server = bound().handle({
+            let enough = enough.clone();
+            move |_, _| {
+                while !enough.is_set() {
+                    let _ = swallow(|| enough.wait());
+                }
+            }
+        });
+        server.start();
+        let _clients = [connect(&server), connect(&server)];
+        eventually(|| server.stats().active == 2);
+        assert!(!server.stop(ms(1)));
+        assert_eq!(server.stats().active, 2);
+        assert_eq!(reports().len(), 2);
+        server.serve_forever(); // it has been stopped
+        enough.set();
+        until(|| server.stats().active == 0);
+        assert!(!server.stop(ms(1)), "somebody had to be killed");
+    });
+}
+
+/// Cleaning up takes a second at most.
+#[test]
+fn a_handler_that_takes_long_to_clean_up() {
+    within(MINUTE, || {
+        let (log, enough) = (Log::new(), Event::new());
+        let server = bound().handle({
+            let (log, enough) = (log.clone(), enough.clone());
+            let number = Cell::new(0);
+            move |_, _| {
+                number.set(number.get() + 1);
+                if number.get() == 1 {
+                    let work = catch_interrupt(|| sleep(HOUR));
+                    sleep(ms(20));
+                    log.say("cleaned up");
+                    work.unwrap_err().resume();
+                }
+                shield(|| enough.wait());
+            }
+        });
+        server.start();
+        let _clients = [connect(&server), connect(&server)];
+        eventually(|| server.stats().active == 2);
+        let start = Instant::now();
+        assert!(!server.stop(ms(1)));
+        assert!(start.elapsed() >= ms(1000));
+        log.assert_is(["cleaned up"]);
+        assert_eq!(server.stats().active, 1);
+        enough.set();
+        until(|| server.stats().active == 0);
+    });
+}
+
+/// The porter is killed while he waits: for a slot, for a visitor, or for resources.
+#[test]
+fn a_stop_wherever_the_porter_waits() {
+    within(MINUTE, || {
+        let server = bound().max_connections(1).handle(next_letters);
+        server.start();
+        let mut client = connect(&server);
+        assert_served(&mut client);
+        settle();
+        drop(client);
+        assert!(server.stop(MINUTE), "for a slot");
+
+        let pool = Pool::new(1);
+        let server = bound().pool(&pool).handle(next_letters);
+        server.start();
+        let member = pool.spawn(|| sleep(HOUR));
+        settle();
+        assert!(server.stop(MINUTE), "for a slot of a pool");
+        member.kill();
+
+        let (told, server) = told();
+        (0..8).for_each(|_| told.fail(Errno::MFILE));
+        eventually(|| server.stats().accept_errors >= 3);
+        assert!(server.stop(MINUTE), "for resources");
+    });
+}
+
+/// A server that its thread leaves behind ends with it, and keeps nothing: not even if its handler
+/// owns a handle to it.
+#[test]
+fn a_server_ends_with_its_thread() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (client, listener) = std::thread::spawn(move || {
+        struct Tells(std::sync::mpsc::Sender<()>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let (captured, myself) = (Tells(tell), Rc::new(RefCell::new(None)));
+        let server = bound().handle({
+            let myself = Rc::clone(&myself);
+            move |stream, peer| {
+                let _keep = (&captured, &myself);
+                hold(stream, peer)
+            }
+        });
+        myself.replace(Some(server.clone()));
+        server.start();
+        let client = connect(&server);
+        eventually(|| server.stats().active == 1);
+        (client.into_std().unwrap(), server.local_addr().unwrap())
+    })
+    .join()
+    .unwrap();
+    let mut client = client;
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed with its handler");
+    assert!(std::net::TcpStream::connect(listener).is_err());
+    assert!(told.recv_timeout(MINUTE).is_ok(), "the handler was dropped");
+}
+
+/// Descriptors and greenlets are back to their number after a busy life.
+#[test]
+fn nothing_is_left() {
+    let child = in_child("nothing_is_left_child");
+    assert!(child.status.success(), "{}", stderr_of(&child));
+}
+
+#[test]
+#[ignore = "counts the descriptors of its process: run by nothing_is_left"]
+fn nothing_is_left_child() {
+    fn descriptors() -> usize {
+        fs::read_dir("/proc/self/fd").unwrap().count()
+    }
+    if !is_child() {
+        return;
+    }
+    within(MINUTE, || {
+        sleep(ms(1)); // there is a hub
+        assert_eq!(greenloom::dump().greenlets().len(), 1);
+        let before = descriptors();
+        let pool = Pool::new(10);
+        for round in 0..10 {
+            let server = bound().pool(&pool).handle(|mut stream: TcpStream, _| {
+                let mut letter = [0];
+                stream.read_exact(&mut letter).unwrap();
+                assert_ne!(&letter, b"p", "on purpose");
+                sleep(HOUR);
+            });
+            server.start();
+            let mut clients: Vec<_> = (0..15).map(|_| connect(&server)).collect();
+            for (n, client) in clients.iter_mut().enumerate() {
+                let letter = if n % 3 == 0 { b"p" } else { b"s" };
+                client.write_all(letter).unwrap();
+            }
+            eventually(|| server.stats().panicked >= 3);
+            assert!(!server.stop(ms(round)));
+            let stats = server.stats();
+            assert_eq!(stats.accepted, stats.killed + stats.panicked);
+        }
+        reports();
+        settle();
+        assert_eq!(greenloom::dump().greenlets().len(), 1, "{}", greenloom::dump());
+        assert_eq!(descriptors(), before);
     });
 }

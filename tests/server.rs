@@ -13,10 +13,11 @@ use std::panic;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use greenloom::net::{TcpListener, TcpStream};
+use greenloom::net::unix::{UnixListener, UnixStream};
+use greenloom::net::{TcpListener, TcpStream, UdpSocket};
 use greenloom::pool::Pool;
 use greenloom::queue::Queue;
-use greenloom::server::{Accept, AcceptErrorKind, StreamServer};
+use greenloom::server::{Accept, AcceptErrorKind, DatagramServer, StreamServer};
 use greenloom::sync::Event;
 use greenloom::{catch_interrupt, current, scope, shield, sleep, spawn, with_timeout, yield_now};
 use net_util::{eventually, in_child, is_child, stderr_of};
@@ -858,6 +859,227 @@ fn a_listener_that_was_shut_down() {
         rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         server.serve_forever();
         assert!(!server.is_running());
+    });
+}
+
+// ── other listeners ──
+
+#[test]
+fn a_server_on_a_unix_socket() {
+    within(MINUTE, || {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("socket");
+        let names = Log::new();
+        let server = StreamServer::from_listener(UnixListener::bind(&path).unwrap())
+            .backlog(5)
+            .max_connections(1)
+            .idle_timeout(MINUTE)
+            .handle({
+                let names = names.clone();
+                move |mut stream: UnixStream, _| {
+                    assert_eq!(stream.read_timeout().unwrap(), Some(MINUTE));
+                    names.say(current().name());
+                    let mut request = String::new();
+                    stream.read_to_string(&mut request)?;
+                    stream.write_all(request.to_uppercase().as_bytes())
+                }
+            });
+        server.start();
+        let local = server.local_addr().unwrap();
+        assert_eq!(local.as_pathname(), Some(path.as_path()));
+        let title = format!("server on {}", path.display());
+        assert!(greenloom::dump().greenlets().iter().any(|entry| entry.name == title));
+
+        let ask = |word: &str| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(word.as_bytes()).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            client
+        };
+        let answer = |mut client: UnixStream| {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        assert_eq!(answer(ask("one")), "ONE");
+        assert_eq!(answer(ask("two")), "TWO");
+        until(|| server.stats().active == 0);
+        let last = ask("last");
+        assert!(server.stop(MINUTE), "and who stands in line is served");
+        assert_eq!(answer(last), "LAST");
+        names.assert_is(["unnamed", "unnamed", "unnamed"]);
+        assert!(UnixStream::connect(&path).is_err());
+    });
+}
+
+/// An end that is known to another greenlet, too.
+#[test]
+fn a_listener_that_is_shared() {
+    within(MINUTE, || {
+        let listener = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let server =
+            StreamServer::from_listener(Rc::clone(&listener)).backlog(7).handle(next_letters);
+        server.start();
+        let mut client = connect(&server);
+        assert_served(&mut client);
+        let name = client.local_addr().unwrap().to_string();
+        assert!(greenloom::dump().greenlets().iter().any(|entry| entry.name == name));
+        drop(client);
+        let address = server.local_addr().unwrap();
+        assert!(server.stop(MINUTE));
+        assert_eq!(Rc::strong_count(&listener), 1);
+        // The socket listens for as long as anybody has it.
+        let _client = TcpStream::connect(address).unwrap();
+        assert!(listener.accept().is_ok());
+    });
+}
+
+// ── datagrams ──
+
+fn upper(socket: &UdpSocket, bytes: &[u8], peer: SocketAddr) -> io::Result<usize> {
+    socket.send_to(&bytes.to_ascii_uppercase(), peer)
+}
+
+fn mailbox() -> DatagramServer {
+    DatagramServer::bind("127.0.0.1:0").unwrap()
+}
+
+/// A socket whose calls fail if nothing comes.
+fn correspondent(server: &DatagramServer) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server.local_addr().unwrap()).unwrap();
+    socket.set_read_timeout(Some(MINUTE)).unwrap();
+    socket
+}
+
+fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut bytes = vec![0; 70_000];
+    let len = socket.recv(&mut bytes).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
+#[test]
+fn datagrams_are_answered() {
+    within(MINUTE, || {
+        let server = mailbox().handle(upper);
+        let mut clients = [(); 3].map(|()| correspondent(&server));
+        for (client, word) in clients.iter().zip(["one", "two", ""]) {
+            client.send(word.as_bytes()).unwrap();
+        }
+        server.start();
+        server.start(); // is nothing
+        for (client, word) in clients.iter_mut().zip(["ONE", "TWO", ""]) {
+            assert_eq!(receive(client), word.as_bytes());
+        }
+        let long = vec![b'a'; 60_000];
+        clients[0].send(&long).unwrap();
+        assert_eq!(receive(&clients[0]), vec![b'A'; 60_000]);
+        assert!(server.is_running());
+        assert!(server.stop(MINUTE));
+        assert!(!server.is_running());
+        server.serve_forever(); // returns at once
+        assert_eq!(server.stats().finished, 4);
+    });
+}
+
+#[test]
+fn a_handler_of_datagrams_that_panics() {
+    within(MINUTE, || {
+        let server = mailbox().handle(|socket: &UdpSocket, bytes: &[u8], peer| {
+            assert_ne!(bytes, b"bad", "on purpose");
+            upper(socket, bytes, peer)
+        });
+        server.start();
+        let client = correspondent(&server);
+        client.send(b"bad").unwrap();
+        client.send(b"good").unwrap();
+        assert_eq!(receive(&client), b"GOOD");
+        let reports = reports();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].name, client.local_addr().unwrap().to_string());
+        assert_eq!(server.stats().panicked, 1);
+        assert!(server.stop(MINUTE));
+    });
+}
+
+/// While it is full it receives nothing: what has come waits in the kernel.
+#[test]
+fn a_full_house_of_datagrams() {
+    within(MINUTE, || {
+        let pool = Pool::new(2);
+        let bounds: [fn(DatagramServer, &Pool) -> DatagramServer; 2] =
+            [|server, _| server.max_handlers(2), DatagramServer::pool];
+        for bounded in bounds {
+            let go = Event::new();
+            let server = bounded(mailbox(), &pool).handle({
+                let go = go.clone();
+                move |socket: &UdpSocket, bytes: &[u8], peer| {
+                    go.wait();
+                    upper(socket, bytes, peer)
+                }
+            });
+            server.start();
+            let client = correspondent(&server);
+            for n in 0..5 {
+                client.send(format!("n{n}").as_bytes()).unwrap();
+            }
+            eventually(|| server.stats().active == 2);
+            settle();
+            assert_eq!(server.stats().accepted, 2);
+            go.set();
+            let mut answers: Vec<_> = (0..5).map(|_| receive(&client)).collect();
+            answers.sort();
+            assert_eq!(answers, [b"N0", b"N1", b"N2", b"N3", b"N4"]);
+            until(|| server.stats().active == 0);
+            assert_eq!(server.stats().peak, 2);
+            assert!(server.stop(MINUTE));
+        }
+    });
+}
+
+/// Who is at work has his time, and can answer after the server has stopped receiving.
+#[test]
+fn a_stop_waits_for_those_who_answer_datagrams() {
+    within(MINUTE, || {
+        let go = Event::new();
+        let server = mailbox().handle({
+            let go = go.clone();
+            move |socket: &UdpSocket, bytes: &[u8], peer| {
+                match bytes {
+                    b"wait" => go.wait(),
+                    _ => sleep(HOUR),
+                }
+                upper(socket, bytes, peer)
+            }
+        });
+        server.start();
+        let serving = spawn({
+            let server = server.clone();
+            move || server.serve_forever()
+        });
+        let client = correspondent(&server);
+        let address = server.local_addr().unwrap();
+        client.send(b"wait").unwrap();
+        eventually(|| server.stats().active == 1);
+        let stopper = spawn({
+            let server = server.clone();
+            move || server.stop(MINUTE)
+        });
+        until_stop_waits();
+        assert!(!serving.is_finished());
+        go.set();
+        assert_eq!(receive(&client), b"WAIT");
+        assert!(stopper.get().unwrap());
+        serving.get().unwrap();
+        drop(UdpSocket::bind(address).expect("the address is free"));
+
+        let server = mailbox().handle(|_: &UdpSocket, _: &[u8], _| sleep(HOUR));
+        server.start();
+        correspondent(&server).send(b"sleep").unwrap();
+        eventually(|| server.stats().active == 1);
+        assert!(!server.stop(ms(1)));
+        assert_eq!(server.stats().killed, 1);
     });
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::net::unix::{self, UnixListener, UnixStream};
 use crate::net::{TcpListener, TcpStream};
 
 /// Anything that accepts connections, for a [`StreamServer`](super::StreamServer) to serve.
@@ -177,6 +178,35 @@ impl Accept for TcpListener {
     }
 
     fn set_idle_timeout(&self, stream: &TcpStream, d: Duration) -> io::Result<()> {
+        stream.set_read_timeout(Some(d))?;
+        stream.set_write_timeout(Some(d))
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+    type Peer = unix::SocketAddr;
+
+    fn accept(&self) -> io::Result<(UnixStream, unix::SocketAddr)> {
+        UnixListener::accept(self)
+    }
+
+    fn try_accept(&self) -> io::Result<(UnixStream, unix::SocketAddr)> {
+        let stream = UnixStream::from(at_once(self)?);
+        let peer = stream.peer_addr()?;
+        Ok((stream, peer))
+    }
+
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
+        UnixListener::local_addr(self)
+    }
+
+    /// Its path; most clients have none.
+    fn name_of(&self, peer: &unix::SocketAddr) -> String {
+        peer.as_pathname().map_or_else(|| "unnamed".to_owned(), |path| path.display().to_string())
+    }
+
+    fn set_idle_timeout(&self, stream: &UnixStream, d: Duration) -> io::Result<()> {
         stream.set_read_timeout(Some(d))?;
         stream.set_write_timeout(Some(d))
     }

@@ -2,7 +2,7 @@
 //!
 //! A [`StreamServer`] takes connections from whatever [accepts](Accept) them: a
 //! [`TcpListener`](crate::net::TcpListener), a listener on a Unix socket, or something of the
-//! user's. A `DatagramServer` takes datagrams from a UDP socket. What they have in common:
+//! user's. A [`DatagramServer`] takes datagrams from a UDP socket. What they have in common:
 //!
 //! - *Back-pressure.* While as many are served as may be, nobody is let in: the kernel holds those
 //!   who come, in the listener's backlog or the socket's buffer. A bound is a number of their own
@@ -33,6 +33,9 @@ mod porter;
 
 mod stream;
 
+mod datagram;
+
 pub use accept::{Accept, AcceptErrorKind};
+pub use datagram::DatagramServer;
 pub use stats::Stats;
 pub use stream::StreamServer;

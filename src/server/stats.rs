@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A server in numbers, from [`StreamServer::stats`](super::StreamServer::stats) or
-/// `DatagramServer::stats`.
+/// [`DatagramServer::stats`](super::DatagramServer::stats).
 ///
 /// What was let in is inside still or has ended in one of three ways: `accepted` is `active` and
 /// `finished` and `panicked` and `killed`.

@@ -1,0 +1,226 @@
+//! `DatagramServer`: a greenlet for each datagram.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::accept::AcceptErrorKind;
+use super::engine::{Door, Engine};
+use super::stats::Stats;
+use super::stream::StopsWhenUnwound;
+use crate::net::{ToSocketAddrs, UdpSocket};
+use crate::pool::Pool;
+
+/// Room for the longest datagram that UDP can carry.
+const LONGEST: usize = 65_536;
+
+/// A server that gives every datagram that comes to a UDP socket a greenlet of its own. A handle:
+/// clones name the same server, and dropping them leaves it running.
+///
+/// While as many handlers run as may, it receives nothing. Then datagrams stay in the socket's
+/// buffer, and when that is full the kernel drops what comes, as UDP does. Without a bound
+/// ([`max_handlers`](DatagramServer::max_handlers), or a [`pool`](DatagramServer::pool)) there are as
+/// many handlers as have not ended.
+///
+/// It begins, runs and ends as a [`StreamServer`](super::StreamServer) does, and treats errors and
+/// panics alike. gevent's `DatagramServer`.
+///
+/// # Examples
+///
+/// ```
+/// use greenloom::net::{SocketAddr, UdpSocket};
+/// use greenloom::server::DatagramServer;
+/// use std::time::Duration;
+///
+/// let server = DatagramServer::bind("127.0.0.1:0")?.max_handlers(100).handle(
+///     |socket: &UdpSocket, bytes: &[u8], peer: SocketAddr| {
+///         socket.send_to(&bytes.to_ascii_uppercase(), peer)
+///     },
+/// );
+/// server.start();
+///
+/// let client = UdpSocket::bind("127.0.0.1:0")?;
+/// client.send_to(b"hello", server.local_addr()?)?;
+/// let mut answer = [0; 5];
+/// client.recv_from(&mut answer)?;
+/// assert_eq!(&answer, b"HELLO");
+/// assert!(server.stop(Duration::from_secs(1)));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct DatagramServer {
+    engine: Rc<Engine<Mailbox>>,
+}
+
+struct Mailbox {
+    socket: UdpSocket,
+    /// Empty while somebody receives into it.
+    buffer: RefCell<Vec<u8>>,
+}
+
+struct Letter {
+    socket: UdpSocket,
+    bytes: Box<[u8]>,
+    peer: SocketAddr,
+}
+
+impl Door for Mailbox {
+    type Visitor = Letter;
+
+    fn next(&self) -> io::Result<Letter> {
+        let mut buffer = self.buffer.take();
+        buffer.resize(LONGEST, 0);
+        let received = self.socket.recv_from(&mut buffer);
+        let letter = received.map(|(len, peer)| Letter {
+            socket: self.socket.clone(),
+            bytes: buffer[..len].into(),
+            peer,
+        });
+        self.buffer.replace(buffer);
+        letter
+    }
+
+    /// What has come and not been received may be lost, as it may be on its way.
+    fn next_at_once(&self) -> io::Result<Letter> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn error_kind(&self, error: &io::Error) -> AcceptErrorKind {
+        match error.kind() {
+            // What somebody has sent by this socket has not arrived.
+            io::ErrorKind::ConnectionRefused => AcceptErrorKind::Connection,
+            // The socket has a time limit from before it was ours.
+            io::ErrorKind::TimedOut => AcceptErrorKind::Connection,
+            _ => AcceptErrorKind::of(error),
+        }
+    }
+
+    fn name_of(&self, letter: &Letter) -> String {
+        letter.peer.to_string()
+    }
+
+    fn title(&self) -> String {
+        match self.socket.local_addr() {
+            Ok(address) => format!("server on {address}, UDP"),
+            Err(_) => "server".to_owned(),
+        }
+    }
+}
+
+impl DatagramServer {
+    /// One whose socket is bound to the first of the addresses that can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`UdpSocket::bind`].
+    #[track_caller]
+    pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<DatagramServer> {
+        UdpSocket::bind(addr).map(DatagramServer::from_socket)
+    }
+
+    /// One that serves what `socket` receives.
+    #[track_caller]
+    pub fn from_socket(socket: UdpSocket) -> DatagramServer {
+        DatagramServer { engine: Engine::new(Mailbox { socket, buffer: RefCell::default() }) }
+    }
+
+    /// Sets what is called for each datagram, in a greenlet of its own, with the socket to answer
+    /// by, what has come, and from whom. What it returns is dropped.
+    #[track_caller]
+    pub fn handle<F, R>(self, f: F) -> DatagramServer
+    where
+        F: Fn(&UdpSocket, &[u8], SocketAddr) -> R + 'static,
+        R: 'static,
+    {
+        self.engine.set_handler(move |letter: Letter| {
+            drop(f(&letter.socket, &letter.bytes, letter.peer));
+        });
+        self
+    }
+
+    /// Lets handlers run in `pool`, as
+    /// [`StreamServer::pool`](super::StreamServer::pool). While it is full, nothing is received.
+    pub fn pool(self, pool: &Pool) -> DatagramServer {
+        self.engine.set_pool(pool);
+        self
+    }
+
+    /// Lets at most `n` handlers run at a time. While they do, nothing is received.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn max_handlers(self, n: usize) -> DatagramServer {
+        self.engine.set_most(n);
+        self
+    }
+
+    /// As [`StreamServer::start`](super::StreamServer::start).
+    ///
+    /// # Panics
+    ///
+    /// If it has no handler; as [`spawn`](crate::spawn) else.
+    #[track_caller]
+    pub fn start(&self) {
+        self.engine.start();
+    }
+
+    /// As [`StreamServer::serve_forever`](super::StreamServer::serve_forever).
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](DatagramServer::start).
+    #[track_caller]
+    pub fn serve_forever(&self) {
+        self.start();
+        let _end = StopsWhenUnwound(&self.engine);
+        self.engine.served.wait();
+    }
+
+    /// As [`StreamServer::stop`](super::StreamServer::stop): nothing more is received, handlers have
+    /// `grace` to end, and whoever has not is killed. True if nobody had to be.
+    ///
+    /// The socket closes with the last handler. What was in its buffer is lost.
+    #[track_caller]
+    pub fn stop(&self, grace: Duration) -> bool {
+        self.engine.stop(grace)
+    }
+
+    /// Has it been started, and not been stopped?
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.engine.is_running()
+    }
+
+    /// The address it is bound to: with port 0, the one that the system has picked.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` if it has been stopped; else as the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.engine.door()?.socket.local_addr()
+    }
+
+    /// What it has done so far; `accepted` counts datagrams.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.guests.stats()
+    }
+}
+
+impl UnwindSafe for DatagramServer {}
+impl RefUnwindSafe for DatagramServer {}
+
+impl fmt::Debug for DatagramServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramServer")
+            .field("phase", &self.engine.phase.get())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -5,6 +5,9 @@
 //! cargo run --release --example echo_client -- --clients 1000 --messages 100
 //! ```
 //!
+//! With `--together` nobody asks before all are connected, and nobody leaves before all have been
+//! answered: ten thousand connections held open at the same time, say.
+//!
 //! Every client is a greenlet with a connection of its own. All of them share one report without a
 //! lock: they take turns on one thread, and a turn ends only where a call waits.
 
@@ -22,8 +25,10 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use clap::builder::RangedI64ValueParser;
 use greenloom::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use greenloom::sync::Barrier;
 use hdrhistogram::Histogram;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// An answer that takes longer than this is lost.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +45,9 @@ struct Args {
     /// How long a message is
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = at_least_one())]
     size: u32,
+    /// Connect all before anybody asks, and stay until all are answered
+    #[arg(long)]
+    together: bool,
     /// Where the server listens
     #[arg(default_value = "127.0.0.1:8080")]
     address: String,
@@ -61,12 +69,14 @@ fn main() -> ExitCode {
 }
 
 /// Whether all went well.
-fn try_main(Args { clients, messages, size, address }: Args) -> Result<bool, Box<dyn Error>> {
+fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
+    let Args { clients, messages, size, together, address } = args;
+    raise_limit_of_descriptors();
     let server = address
         .to_socket_addrs()
         .map_err(|error| format!("no such address, {address}: {error}"))?
         .collect();
-    let load = Load { server, clients, messages, size };
+    let load = Load { server, clients, messages, size, together };
 
     let bar = progress_bar(load.questions())?;
     let report = run(&load, &bar);
@@ -74,6 +84,12 @@ fn try_main(Args { clients, messages, size, address }: Args) -> Result<bool, Box
 
     println!("{load} to {address}\n{report}");
     Ok(report.is_perfect())
+}
+
+/// Each client takes a descriptor. If this fails, connections will, and say why.
+fn raise_limit_of_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// On standard error, and only where that is a terminal.
@@ -102,6 +118,7 @@ pub(crate) struct Load {
     pub(crate) clients: u32,
     pub(crate) messages: u32,
     pub(crate) size: u32,
+    pub(crate) together: bool,
 }
 
 impl Load {
@@ -123,35 +140,55 @@ impl fmt::Display for Load {
 pub(crate) fn run(load: &Load, bar: &ProgressBar) -> Report {
     let started = Instant::now();
     let report = RefCell::new(Report::new(load));
+    let together = load.together.then(|| Barrier::new(load.clients as usize));
     greenloom::scope(|scope| {
         for id in 0..load.clients {
-            let report = &report;
-            scope.spawn(move || client(id, load, report, bar));
+            let (report, together) = (&report, together.as_ref());
+            scope.spawn(move || client(id, load, together, report, bar));
         }
     });
     Report { took: started.elapsed(), ..report.into_inner() }
 }
 
 /// One client: every answer, and every one that did not come, is in the report when it returns.
-fn client(id: u32, load: &Load, report: &RefCell<Report>, bar: &ProgressBar) {
+fn client(
+    id: u32,
+    load: &Load,
+    together: Option<&Barrier>,
+    report: &RefCell<Report>,
+    bar: &ProgressBar,
+) {
     let mut answers = 0;
-    let result = converse(id, load, |correct, latency| {
+    let result = converse(id, load, together, |correct, latency| {
         answers += 1;
         report.borrow_mut().answered(correct, latency);
         bar.inc(1);
     });
     if let Err(error) = result {
+        if let Some(together) = together {
+            together.abort(); // the others need not wait for this one
+        }
         report.borrow_mut().failed(load.messages - answers, &error);
     }
 }
 
 /// Asks all questions of one client, and tells `heard` of each answer whether it was correct and
 /// how long it took.
-fn converse(id: u32, load: &Load, mut heard: impl FnMut(bool, Duration)) -> io::Result<()> {
+fn converse(
+    id: u32,
+    load: &Load,
+    together: Option<&Barrier>,
+    mut heard: impl FnMut(bool, Duration),
+) -> io::Result<()> {
+    let wait_for_the_others = || {
+        // A barrier that is broken lets everybody through: somebody has failed, and said so.
+        let _ = together.map(Barrier::wait);
+    };
     let mut stream = TcpStream::connect(&load.server[..])?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    wait_for_the_others();
 
     let mut question = vec![0; load.size as usize];
     let mut answer = question.clone();
@@ -164,6 +201,7 @@ fn converse(id: u32, load: &Load, mut heard: impl FnMut(bool, Duration)) -> io::
         heard(answer == question, latency);
     }
 
+    wait_for_the_others();
     stream.shutdown(Shutdown::Write)?;
     match stream.read(&mut [0])? {
         0 => Ok(()),
@@ -298,7 +336,7 @@ mod tests {
             }
             Ok(())
         });
-        Load { server, clients: 1, messages: 10, size: 100 }
+        Load { server, clients: 1, messages: 10, size: 100, together: false }
     }
 
     fn run_quietly(load: &Load) -> Report {
@@ -314,7 +352,8 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        let load = Load { server: vec![], clients: 1, messages: 1_000, size: 65_536 };
+        let load =
+            Load { server: vec![], clients: 1, messages: 1_000, size: 65_536, together: false };
         assert_eq!(load.to_string(), "1 client x 1,000 messages x 65,536 bytes");
 
         let mut report = Report::new(&load);
@@ -335,7 +374,13 @@ mod tests {
 
     #[test]
     fn latencies_are_summed_up() {
-        let mut report = Report::new(&Load { server: vec![], clients: 1, messages: 100, size: 1 });
+        let mut report = Report::new(&Load {
+            server: vec![],
+            clients: 1,
+            messages: 100,
+            size: 1,
+            together: false,
+        });
         for ms in 1..=100 {
             report.answered(true, Duration::from_millis(ms));
         }
@@ -374,10 +419,13 @@ mod tests {
         closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let address = closed.local_addr().unwrap().as_socket().unwrap();
 
-        let load = Load { server: vec![address], clients: 3, messages: 10, size: 100 };
-        let report = run_quietly(&load);
-        assert!(!report.is_perfect());
-        assert_eq!(report.lost, 30);
-        assert_eq!(report.failures.values().sum::<u32>(), 3);
+        for together in [false, true] {
+            let server = vec![address];
+            let load = Load { server, clients: 3, messages: 10, size: 100, together };
+            let report = run_quietly(&load);
+            assert!(!report.is_perfect());
+            assert_eq!(report.lost, 30);
+            assert_eq!(report.failures.values().sum::<u32>(), 3);
+        }
     }
 }

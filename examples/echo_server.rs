@@ -8,98 +8,112 @@
 //! Every connection has a greenlet of its own, and a greenlet is plain blocking code: it reads, it
 //! writes, and while it waits the thread runs the others. There is one thread, so there is nothing
 //! to lock; there is no `async`, so every line does what it says.
+//!
+//! SIGINT (control-C) and SIGTERM close the door and let those who are inside finish, for as long as
+//! `--grace` says; a second one ends it at once. SIGUSR1 writes a line of statistics to the log.
 
 #![expect(clippy::print_stderr, reason = "says why it cannot begin, also where nothing is logged")]
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::mpsc::{self, SyncSender};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use clap::Parser;
-use greenloom::net::{SocketAddr, TcpListener, TcpStream};
+use greenloom::net::{SocketAddr, TcpStream};
+use greenloom::server::StreamServer;
+use greenloom::signal::{self, SIGINT, SIGTERM, SIGUSR1};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 /// Sends every visitor's bytes back to them, ASCII letters in upper case.
 #[derive(Debug, Parser)]
-struct Args {
+pub(crate) struct Args {
     /// Where to listen; with port 0 the system picks one, and the log says which
     #[arg(default_value = "127.0.0.1:8080")]
     address: String,
+    /// How many visitors at a time; others wait at the door [default: as many as come]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_connections: Option<usize>,
+    /// Sends visitors away who say nothing for so long [default: they may]
+    #[arg(long, value_name = "SECS", value_parser = at_least_one)]
+    idle_timeout: Option<usize>,
+    /// How long visitors may go on when the server is told to stop
+    #[arg(long, value_name = "SECS", default_value_t = 5)]
+    grace: u32,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it has to be one at least".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 fn main() -> ExitCode {
-    let Args { address } = Args::parse();
-    start_logging();
-    match listen(&address) {
-        Ok(listener) => serve(&listener),
-        Err(error) => {
-            eprintln!("echo_server: cannot listen on {address}: {error}");
-            ExitCode::FAILURE
+    let args = Args::parse();
+    let log = start_logging();
+    raise_limit_of_descriptors();
+    let result = open(&args);
+    match &result {
+        Ok(server) => {
+            obey_signals(server, Duration::from_secs(args.grace.into()));
+            server.serve_forever();
+            info!("stopped: {}", server.stats());
         }
+        Err(error) => eprintln!("echo_server: cannot listen on {}: {error}", args.address),
     }
+    log.close();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn listen(address: &str) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    info!("listening on {}", listener.local_addr()?);
-    Ok(listener)
-}
-
-/// Gives every visitor a greenlet, for ever.
-pub(crate) fn serve(listener: &TcpListener) -> ! {
-    let mut full_house = FullHouse::default();
-    loop {
-        match listener.accept() {
-            Ok((stream, peer)) => {
-                if full_house.is_over() {
-                    info!("all who ask are let in again");
-                }
-                greenloom::spawn(move || attend(&stream, peer));
-            }
-            Err(error) => {
-                if full_house.has_begun() {
-                    warn!(%error, "cannot accept connections, and will keep trying");
-                }
-                // Most likely we are out of file descriptors. The visitor still stands at the door,
-                // so asking again at once would fail again at once: leave the others time to go.
-                greenloom::sleep(Duration::from_millis(50));
-            }
-        }
+/// The server as the arguments want it, not yet started.
+pub(crate) fn open(args: &Args) -> io::Result<StreamServer> {
+    let mut server = StreamServer::bind(&args.address)?.backlog(4096).handle(attend);
+    info!("listening on {}", server.local_addr()?);
+    if let Some(most) = args.max_connections {
+        server = server.max_connections(most);
     }
-}
-
-/// A time in which visitors are turned away again and again. The log hears of its begin and its
-/// end, not of each attempt.
-#[derive(Default)]
-struct FullHouse {
-    /// `None` while all is well.
-    last_refusal: Option<Instant>,
-}
-
-impl FullHouse {
-    /// For so long nobody must have been refused. Of a queue at the door one is let in for each who
-    /// leaves, and the next is refused: a single success does not end it.
-    const CALM: Duration = Duration::from_secs(1);
-
-    /// To be called at each refusal; true at the first.
-    fn has_begun(&mut self) -> bool {
-        self.last_refusal.replace(Instant::now()).is_none()
+    if let Some(seconds) = args.idle_timeout {
+        server = server.idle_timeout(Duration::from_secs(seconds as u64));
     }
+    Ok(server)
+}
 
-    /// To be called at each success; true at the first after the last refusal.
-    fn is_over(&mut self) -> bool {
-        self.last_refusal.take_if(|last| last.elapsed() >= Self::CALM).is_some()
+/// What signals ask for is done by greenlets, which may wait like any other.
+pub(crate) fn obey_signals(server: &StreamServer, grace: Duration) {
+    let is_stopping = Rc::new(Cell::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let (server, is_stopping) = (server.clone(), Rc::clone(&is_stopping));
+        signal::on(signal, move |_| {
+            let grace = if is_stopping.replace(true) { Duration::ZERO } else { grace };
+            info!("told to stop, in {grace:?}: {}", server.stats());
+            server.stop(grace); // `serve_forever` returns when this has come to its end
+        });
+    }
+    let server = server.clone();
+    signal::on(SIGUSR1, move |_| info!("{}", server.stats()));
+}
+
+/// Each visitor takes a descriptor. Many systems allow a thousand unless a program asks for more.
+fn raise_limit_of_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "cannot raise the limit of open files");
     }
 }
 
 /// One visitor, from greeting to farewell. The connection closes when `stream` is dropped.
-fn attend(stream: &TcpStream, peer: SocketAddr) {
+fn attend(stream: TcpStream, peer: SocketAddr) {
     info!(%peer, "connected");
-    match shout_back(stream) {
+    match shout_back(&stream) {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => info!(%peer, "sent away"),
         Ok(bytes) => info!(%peer, bytes, "disconnected"),
         Err(error) => warn!(%peer, %error, "connection lost"),
     }
@@ -128,24 +142,47 @@ fn shout_back(mut stream: &TcpStream) -> io::Result<usize> {
 ///
 /// A terminal or a pipe can be slow, and whoever waits for it outside of `greenloom` holds up every
 /// visitor. So the waiting is done by a thread that has nothing else to do.
-fn start_logging() {
-    let (log, lines) = mpsc::sync_channel::<Vec<u8>>(10_000);
-    thread::spawn(move || lines.iter().try_for_each(|line| io::stderr().write_all(&line)));
+fn start_logging() -> Log {
+    let (lines, to_write) = mpsc::sync_channel::<Option<Vec<u8>>>(10_000);
+    let writer = thread::spawn(move || {
+        while let Ok(Some(line)) = to_write.recv() {
+            if io::stderr().write_all(&line).is_err() {
+                break;
+            }
+        }
+    });
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let log = LogWriter(lines.clone());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(move || LogWriter(log.clone()))
+        .with_writer(move || log.clone())
         .init();
+    Log { lines, writer }
+}
+
+struct Log {
+    lines: SyncSender<Option<Vec<u8>>>,
+    writer: JoinHandle<()>,
+}
+
+impl Log {
+    /// Returns when the last line is written.
+    fn close(self) {
+        // It fails if the thread has ended, because nobody reads what it writes.
+        let _ = self.lines.send(None);
+        let _ = self.writer.join();
+    }
 }
 
 /// Hands lines to the logging thread. When nobody takes them for long, new ones are dropped.
-struct LogWriter(SyncSender<Vec<u8>>);
+#[derive(Clone)]
+struct LogWriter(SyncSender<Option<Vec<u8>>>);
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = self.0.try_send(line.to_vec());
+        let _ = self.0.try_send(Some(line.to_vec()));
         Ok(line.len())
     }
 
@@ -159,11 +196,15 @@ mod tests {
     use super::*;
     use std::net::Shutdown;
 
+    fn args(words: &[&str]) -> Args {
+        Args::parse_from([&["echo_server", "127.0.0.1:0"], words].concat())
+    }
+
     /// The visitor is a program that knows nothing of greenlets: std's sockets on a thread.
     #[test]
     fn runs() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let server = open(&args(&["--max-connections", "1", "--idle-timeout", "60"])).unwrap();
+        let address = server.local_addr().unwrap();
         let visitor = thread::spawn(move || -> io::Result<Vec<u8>> {
             let mut stream = std::net::TcpStream::connect(address)?;
             stream.write_all(b"hello, ")?;
@@ -174,27 +215,25 @@ mod tests {
             Ok(answer)
         });
 
+        server.start();
         let served = greenloom::with_timeout(Duration::from_secs(60), || {
-            let (stream, peer) = listener.accept().unwrap();
-            attend(&stream, peer);
+            while server.stats().finished == 0 {
+                greenloom::sleep(Duration::from_millis(1));
+            }
+            server.stop(Duration::from_secs(60))
         });
-        served.expect("it hangs");
+        assert!(served.expect("it hangs"));
 
         let answer = visitor.join().unwrap().unwrap();
         assert_eq!(answer, "HELLO, W\u{f6}RLD\n".as_bytes());
     }
 
     #[test]
-    fn a_full_house_is_told_of_twice() {
-        let mut full_house = FullHouse::default();
-        assert!(!full_house.is_over());
-        assert!(full_house.has_begun());
-        assert!(!full_house.is_over(), "one was let in, but others still wait");
-        assert!(!full_house.has_begun());
-
-        full_house.last_refusal = Instant::now().checked_sub(FullHouse::CALM);
-        assert!(full_house.is_over());
-        assert!(!full_house.is_over());
-        assert!(full_house.has_begun(), "and once more");
+    fn nothing_is_not_enough() {
+        for option in ["--max-connections", "--idle-timeout"] {
+            assert!(Args::try_parse_from(["echo_server", option, "0"]).is_err());
+            assert!(Args::try_parse_from(["echo_server", option, "some"]).is_err());
+            assert!(Args::try_parse_from(["echo_server", option, "3"]).is_ok());
+        }
     }
 }

@@ -7,7 +7,10 @@ use std::net::{Shutdown, TcpStream as StdStream};
 use std::thread;
 use std::time::Duration;
 
-use greenloom::net::{SocketAddr, TcpListener};
+use clap::Parser;
+use greenloom::net::{SocketAddr, TcpListener, TcpStream};
+use greenloom::server::StreamServer;
+use greenloom::signal::{self, SIGTERM, SIGUSR1};
 use indicatif::ProgressBar;
 
 #[path = "../examples/barrier.rs"]
@@ -53,14 +56,21 @@ mod traffic_light;
 /// No test takes this long; one that does hangs.
 const HANG: Duration = Duration::from_secs(120);
 
+/// The echo server as these options want it.
+fn echo_server(options: &[&str]) -> StreamServer {
+    let args = [&["echo_server", "127.0.0.1:0"], options].concat();
+    echo_server::open(&echo_server::Args::parse_from(args)).unwrap()
+}
+
 /// Runs `test` beside an echo server that is there for it alone.
 fn with_server(test: impl FnOnce(SocketAddr)) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = greenloom::spawn::<_, ()>(move || echo_server::serve(&listener));
+    let server = echo_server(&[]);
+    server.start();
+    let address = server.local_addr().unwrap();
     greenloom::with_timeout(HANG, || test(address)).expect("it hangs");
-    assert!(!server.is_finished(), "the server gave up");
-    server.kill();
+    assert!(server.is_running(), "the server gave up");
+    server.stop(Duration::ZERO);
+    assert_eq!(server.stats().panicked, 0);
 }
 
 /// Runs `visit` on a thread of the operating system while this thread serves it.
@@ -80,8 +90,11 @@ fn elsewhere<T: Send + 'static>(visit: impl FnOnce() -> T + Send + 'static) -> T
 }
 
 fn run_clients(server: SocketAddr, clients: u32, messages: u32, size: u32) -> echo_client::Report {
-    let load = echo_client::Load { server: vec![server], clients, messages, size };
-    echo_client::run(&load, &ProgressBar::hidden())
+    run_load(&echo_client::Load { server: vec![server], clients, messages, size, together: false })
+}
+
+fn run_load(load: &echo_client::Load) -> echo_client::Report {
+    echo_client::run(load, &ProgressBar::hidden())
 }
 
 /// Everybody else is served well while (or after) somebody misbehaves.
@@ -117,6 +130,97 @@ fn many_clients() {
         assert!(report.is_perfect(), "{report}");
         assert_eq!((report.correct, report.wrong, report.lost), (10_000, 0, 0));
     });
+}
+
+/// Scaled down from ten thousand (see `echo_client --together`): all are connected, then all are
+/// answered, then all leave.
+#[test]
+fn many_clients_at_the_same_time() {
+    let server = echo_server(&[]);
+    server.start();
+    let load = echo_client::Load {
+        server: vec![server.local_addr().unwrap()],
+        clients: 200,
+        messages: 3,
+        size: 64,
+        together: true,
+    };
+    let report = greenloom::with_timeout(HANG, || run_load(&load)).expect("it hangs");
+    assert!(report.is_perfect(), "{report}");
+    assert_eq!(server.stats().peak, 200);
+    server.stop(Duration::ZERO);
+}
+
+/// More come than may be inside: nobody is turned away, all have to wait for their turn.
+#[test]
+fn a_full_house() {
+    let server = echo_server(&["--max-connections", "3"]);
+    server.start();
+    let address = server.local_addr().unwrap();
+    let report = greenloom::with_timeout(HANG, || run_clients(address, 50, 5, 64));
+    let report = report.expect("it hangs");
+    assert!(report.is_perfect(), "{report}");
+    let stats = server.stats();
+    assert_eq!((stats.peak, stats.accepted), (3, 50));
+    server.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_visitor_who_says_nothing() {
+    let server = echo_server(&["--idle-timeout", "1"]);
+    server.start();
+    let mut visitor = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    let end = greenloom::with_timeout(HANG, || visitor.read(&mut [0]));
+    assert_eq!(end.expect("it hangs").unwrap(), 0);
+    server.stop(Duration::ZERO);
+}
+
+/// At SIGTERM nobody is let in any more, and those inside finish; a second one ends it. (These are
+/// this process's only signals.)
+#[test]
+fn told_to_stop() {
+    let server = echo_server(&[]);
+    let address = server.local_addr().unwrap();
+    echo_server::obey_signals(&server, HANG);
+    let serving = greenloom::spawn({
+        let server = server.clone();
+        move || server.serve_forever()
+    });
+    let visit = || -> io::Result<()> {
+        let mut polite = TcpStream::connect(address)?;
+        let mut rude = TcpStream::connect(address)?;
+        let mut answer = [0; 5];
+        for visitor in [&mut polite, &mut rude] {
+            visitor.write_all(b"hello")?;
+            visitor.read_exact(&mut answer)?;
+        }
+        signal::raise(SIGUSR1)?; // does no harm
+        signal::raise(SIGTERM)?;
+        while server.is_running() {
+            greenloom::yield_now();
+        }
+        for visitor in [&mut polite, &mut rude] {
+            visitor.write_all(b"again")?;
+            visitor.read_exact(&mut answer)?;
+            assert_eq!(&answer, b"AGAIN");
+        }
+        assert_eq!(
+            TcpStream::connect(address).unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        drop(polite);
+        while server.stats().finished == 0 {
+            greenloom::sleep(Duration::from_millis(1));
+        }
+        assert!(!serving.is_finished());
+        signal::raise(SIGTERM)?;
+        assert_eq!(rude.read(&mut answer)?, 0);
+        serving.join();
+        let stats = server.stats();
+        assert_eq!((stats.finished, stats.killed), (1, 1));
+        Ok(())
+    };
+    greenloom::with_timeout(HANG, visit).expect("it hangs").unwrap();
 }
 
 /// One message is longer than all buffers between client and server.

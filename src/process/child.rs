@@ -107,9 +107,7 @@ impl Child {
     where
         S: TryInto<Signal, Error: std::error::Error>,
     {
-        let refused =
-            |error: S::Error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
-        self.handle.signal(signal.try_into().map_err(refused)?)
+        self.handle.signal(signal)
     }
 
     /// Waits until it has ended. Its standard input is closed first, so that it does not wait for

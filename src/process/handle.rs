@@ -59,7 +59,10 @@ impl Handle {
     }
 
     /// Sends a signal, unless the child has been reaped: its number may be somebody else's then.
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(super) fn signal<S>(&self, signal: S) -> io::Result<()>
+    where
+        S: TryInto<Signal, Error: std::error::Error>,
+    {
         if self.state.status.get().is_some() { Ok(()) } else { signal::send(self.id(), signal) }
     }
 

@@ -23,7 +23,9 @@
 //! Each thread with a hub has a tray. Who finishes a job lays its number there, and wakes the hub
 //! only if the tray was empty: many results are one wake-up.
 
+mod blocking;
 mod builder;
+mod gate;
 mod job;
 mod pool;
 mod tray;
@@ -33,6 +35,8 @@ pub use builder::ThreadPoolBuilder;
 pub use job::Job;
 pub use pool::ThreadPool;
 
+pub(crate) use blocking::blocking;
+pub(crate) use gate::{Gate, Pass};
 pub(crate) use job::Handle;
 pub(crate) use tray::Expected;
 

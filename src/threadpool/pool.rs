@@ -103,6 +103,11 @@ impl ThreadPool {
         &self.owner.0
     }
 
+    /// Is the calling thread one of its own?
+    pub(super) fn is_here(&self) -> bool {
+        self.pool().is_here()
+    }
+
     /// Hands in a job. If the queue is full, it waits until the job's turn has come.
     ///
     /// If the caller is killed or timed out while it waits, the job is dropped, unless its turn has

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Io`] | any descriptor that can be polled: pipes, terminals, eventfd, timerfd, inotify, serial lines |
 //! | [`pipe`] | a pipe of the system's, between two greenlets or to another process |
+//! | [`stdin`], [`stdout`], [`stderr`] | what the process was started with, whatever it is |
 //!
 //! (Files are in [`fs`](crate::fs), sockets in [`net`](crate::net).)
 //!
@@ -16,6 +17,8 @@
 mod calls;
 mod pipe;
 mod pollable;
+mod stdin;
+mod stdout;
 
 #[doc(no_inline)]
 pub use std::io::{
@@ -26,3 +29,5 @@ pub use std::io::{
 
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use pollable::Io;
+pub use stdin::{Stdin, StdinLock, stdin};
+pub use stdout::{Stderr, StderrLock, Stdout, StdoutLock, stderr, stdout};

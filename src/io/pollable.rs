@@ -112,7 +112,7 @@ impl<S: AsFd> Io<S> {
         Ok(Io::with(inner, Calls::new(kind, false), false))
     }
 
-    fn with(inner: S, calls: Calls, was_blocking: bool) -> Io<S> {
+    pub(super) fn with(inner: S, calls: Calls, was_blocking: bool) -> Io<S> {
         Io {
             source: Source::new(inner),
             calls,

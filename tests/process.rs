@@ -35,6 +35,10 @@ fn sleeper() -> Child {
     Command::new("sleep").arg("3600").spawn().unwrap()
 }
 
+fn sleeper_in(group: i32) -> Child {
+    Command::new("sleep").arg("3600").process_group(group).spawn().unwrap()
+}
+
 /// The letter that the system has for the state of a process; `None`: there is no such process.
 fn state(id: u32) -> Option<char> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
@@ -356,6 +360,26 @@ fn signals_reach_the_child() {
         let mut child = sleeper();
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(SIGKILL.as_raw()));
+    });
+}
+
+#[test]
+fn signals_reach_a_whole_group() {
+    within(MINUTE, || {
+        let mut leader = sleeper_in(0);
+        let mut member = sleeper_in(leader.id() as i32);
+        let mut outsider = sleeper();
+        let group = leader.id();
+        greenloom::signal::send_to_group(group, SIGTERM).unwrap();
+        assert_eq!(leader.wait().unwrap().signal(), Some(SIGTERM.as_raw()));
+        assert_eq!(member.wait().unwrap().signal(), Some(SIGTERM.as_raw()));
+        assert_eq!(outsider.try_wait().unwrap(), None);
+        outsider.kill().unwrap();
+        outsider.wait().unwrap();
+        for nobody in [0, u32::MAX] {
+            let error = greenloom::signal::send_to_group(nobody, SIGTERM).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
     });
 }
 

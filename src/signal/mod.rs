@@ -54,7 +54,7 @@ use std::time::Duration;
 
 pub use listener::Signals;
 pub use number::*;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, kill_process, kill_process_group};
 
 use self::service::Service;
 
@@ -248,14 +248,32 @@ pub fn send<S>(pid: u32, signal: S) -> io::Result<()>
 where
     S: TryInto<Signal, Error: std::error::Error>,
 {
-    let signal = number::named(signal)?;
-    // Zero would be our whole process group, and what is negative another one's.
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        let what = format!("there is no process {pid}");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    };
-    let Some(signal) = rustix::process::Signal::from_named_raw(signal.as_raw()) else {
-        return Err(io::ErrorKind::Unsupported.into());
-    };
+    let (pid, signal) = (process(pid)?, sendable(number::named(signal)?)?);
     Ok(kill_process(pid, signal)?)
+}
+
+/// Sends a signal to all processes of a group, which is named by the process that leads or has led
+/// it: see [`Command::process_group`](crate::process::Command::process_group).
+///
+/// # Errors
+///
+/// As [`send`].
+pub fn send_to_group<S>(group: u32, signal: S) -> io::Result<()>
+where
+    S: TryInto<Signal, Error: std::error::Error>,
+{
+    let (group, signal) = (process(group)?, sendable(number::named(signal)?)?);
+    Ok(kill_process_group(group, signal)?)
+}
+
+/// Zero would be our own process group, and what is negative another one.
+fn process(number: u32) -> io::Result<Pid> {
+    i32::try_from(number).ok().and_then(Pid::from_raw).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("there is no process {number}"))
+    })
+}
+
+fn sendable(signal: Signal) -> io::Result<rustix::process::Signal> {
+    rustix::process::Signal::from_named_raw(signal.as_raw())
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }

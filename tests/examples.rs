@@ -44,6 +44,9 @@ mod priority;
 #[path = "../examples/producer_consumer.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod producer_consumer;
+#[path = "../examples/shell.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod shell;
 #[path = "../examples/sleepers.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod sleepers;

@@ -372,12 +372,13 @@ pub(crate) mod waits {
     use greenloom::concurrent::{self, ALL_COMPLETED, Future, GreenletPoolExecutor};
     use greenloom::net::{TcpListener, TcpStream};
     use greenloom::pool::{Group, Pool};
+    use greenloom::process::{Child, Command, Stdio};
     use greenloom::queue::{JoinableQueue, LifoQueue, PriorityQueue, Queue, channel, pipe};
     use greenloom::raw::Coroutine;
     use greenloom::sync::{
         AsyncResult, Barrier, BoundedSemaphore, Condvar, Event, Mutex, RLock, RwLock, Semaphore,
     };
-    use greenloom::{Greenlet, Waitable, spawn};
+    use greenloom::{Greenlet, Waitable, signal, spawn};
 
     use super::{FullListener, HOUR, tcp_pair, until_parked};
 
@@ -948,6 +949,67 @@ pub(crate) mod waits {
         let listener = FullListener::new();
         let _ = TcpStream::connect_timeout(&listener.address(), HOUR);
     }
+
+    // Signals, which nobody sends to a process of tests, and children.
+
+    pub(crate) fn signal_wait() {
+        signal::wait(signal::SIGWINCH);
+    }
+
+    pub(crate) fn signal_wait_timeout() {
+        signal::wait_timeout(signal::SIGWINCH, HOUR);
+    }
+
+    pub(crate) fn signal_wait_any() {
+        signal::wait_any([signal::SIGWINCH, signal::SIGURG]);
+    }
+
+    pub(crate) fn signals_next() {
+        signal::Signals::new([signal::SIGWINCH]).unwrap().next();
+    }
+
+    /// A child that does not end by itself; it ends with what this returns.
+    struct Sleeper(Child);
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+        }
+    }
+
+    fn sleeping_command() -> Command {
+        let mut command = Command::new("sleep");
+        command.arg("3600").stdin(Stdio::piped());
+        command
+    }
+
+    fn sleeping_child() -> Sleeper {
+        Sleeper(sleeping_command().spawn().unwrap())
+    }
+
+    pub(crate) fn child_wait() {
+        let _ = sleeping_child().0.wait();
+    }
+
+    pub(crate) fn child_wait_timeout() {
+        let _ = sleeping_child().0.wait_timeout(HOUR);
+    }
+
+    pub(crate) fn child_in_wait_any() {
+        greenloom::wait_any([&sleeping_child().0]);
+    }
+
+    pub(crate) fn child_communicate() {
+        let _ = sleeping_child().0.communicate(vec![0; 1 << 20]);
+    }
+
+    pub(crate) fn command_status() {
+        let _ = sleeping_command().status();
+    }
+
+    pub(crate) fn command_output() {
+        let _ = sleeping_command().output();
+    }
 }
 
 /// `every_wait!(check)` makes a module `check` with one test for each of the [`waits`], which calls
@@ -1061,6 +1123,16 @@ macro_rules! every_wait {
             write => For("write"),
             write_timeout => For("write"),
             accept => For("accept"),
+            signal_wait => For("signal"),
+            signal_wait_timeout => For("signal"),
+            signal_wait_any => For("signal"),
+            signals_next => For("signal"),
+            child_wait => For("wait of the Child"),
+            child_wait_timeout => For("wait of the Child"),
+            child_in_wait_any => For("wait_any"),
+            child_communicate => For("write"),
+            command_status => For("wait of the Child"),
+            command_output => For("read"),
             // A full backlog makes a connection wait on Linux; elsewhere it may be refused.
             #[cfg(target_os = "linux")] connect => For("connect"),
             #[cfg(target_os = "linux")] connect_timeout => For("connect"),

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 use std::{env, fs, process, thread};
 
-use greenloom::process::{Child, Command, ExitStatus, Output, Stdio};
+use greenloom::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use greenloom::signal::{SIGKILL, SIGTERM, SIGUSR1};
 use greenloom::sync::Event;
 use greenloom::{
@@ -248,7 +248,7 @@ fn our_ends_become_another_child_s_and_block_there() {
             shell("echo one; sleep 0.02; echo two").stdout(Stdio::piped()).spawn().unwrap();
         let stdout = first.stdout.take().unwrap();
         assert_ne!(mode(stdout.as_raw_fd()), 0);
-        let fd = OwnedFd::from(stdout);
+        let fd = OwnedFd::from(ChildStdout::try_from(OwnedFd::from(stdout)).unwrap());
         assert_eq!(mode(fd.as_raw_fd()), 0);
         // `cat` would fail with "Resource temporarily unavailable".
         let second = Command::new("cat").stdin(fd).output().unwrap();

@@ -31,6 +31,17 @@ macro_rules! end {
             }
         }
 
+        impl TryFrom<OwnedFd> for $end {
+            type Error = io::Error;
+
+            /// # Errors
+            ///
+            /// As [`Io::new`].
+            fn try_from(fd: OwnedFd) -> io::Result<$end> {
+                $end::try_from(process::$end::from(fd))
+            }
+        }
+
         impl From<$end> for OwnedFd {
             /// In blocking mode.
             ///

@@ -18,7 +18,8 @@
 //! process. That is suspended as long as there is a handler, a listener or somebody who waits,
 //! anywhere in the process, and is back when the last of them has gone. (A signal that comes in just
 //! that moment may be taken for one that came before, and do nothing.) So a loop that calls [`wait`]
-//! again and again is exposed in between; `Signals` is not.
+//! again and again is exposed in between; `Signals` is not. And a program that has waited for one
+//! control-C, and is slow to shut down, is ended by a second.
 //!
 //! Handlers that others have installed before, in Rust or in C, are called as well. Programs that
 //! install some *later*, by another way than this module, should keep a listener of this module for

@@ -16,6 +16,9 @@ use indicatif::ProgressBar;
 #[path = "../examples/barrier.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod barrier;
+#[path = "../examples/chat.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod chat;
 #[path = "../examples/code_timer.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod code_timer;
@@ -44,6 +47,9 @@ mod priority;
 #[path = "../examples/producer_consumer.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod producer_consumer;
+#[path = "../examples/proxy.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod proxy;
 #[path = "../examples/shell.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod shell;
@@ -55,6 +61,9 @@ mod switch;
 #[path = "../examples/traffic_light.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod traffic_light;
+#[path = "../examples/udp_echo.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod udp_echo;
 
 /// No test takes this long; one that does hangs.
 const HANG: Duration = Duration::from_secs(120);

@@ -1,0 +1,412 @@
+//! A chat: everybody hears what anybody says.
+//!
+//! ```text
+//! cargo run --release --example chat          # listens on 127.0.0.1:8080
+//! nc 127.0.0.1 8080                           # in as many terminals as you like
+//! ```
+//!
+//! Each member has two greenlets: one reads what he says and passes it on to all, the other writes
+//! to him what was passed on, and between them is a queue. So nobody waits for anybody else's
+//! connection: who speaks only puts lines into queues.
+//!
+//! A queue has a bound, or a member who does not read would fill the memory with it. When it is
+//! full, lines are left out, and the member is told how many as soon as there is room: a moment of a
+//! bad connection should not cost him his place, and he should know what he has missed. One who
+//! takes nothing at all for half a minute is gone in all but name, and is sent away.
+
+#![expect(clippy::print_stderr, reason = "says where it listens, or why it cannot")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use greenloom::net::{Shutdown, TcpStream};
+use greenloom::queue::{self, Queue};
+use greenloom::server::StreamServer;
+use greenloom::signal::{self, SIGINT, SIGTERM};
+use greenloom::{scope, yield_now};
+
+/// For so long a member may take nothing of what is written to him.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes. What is longer arrives as several lines.
+const LONGEST_LINE: u64 = 1000;
+
+/// A place to chat.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where to listen
+    #[arg(default_value = "127.0.0.1:8080")]
+    address: String,
+    /// How many members at a time; others wait at the door
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one())]
+    max_members: usize,
+    /// How many lines may wait for a member who reads slowly
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
+    queue: usize,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let room = Rc::new(Room::new(args.queue));
+    let server = match open(&args, &room) {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("chat: cannot listen on {}: {error}", args.address);
+            return ExitCode::FAILURE;
+        }
+    };
+    for signal in [SIGINT, SIGTERM] {
+        let (server, room) = (server.clone(), Rc::clone(&room));
+        signal::on(signal, move |_| close(&server, &room));
+    }
+    server.serve_forever();
+    eprintln!("chat: {}", server.stats());
+    ExitCode::SUCCESS
+}
+
+/// The chat as the arguments want it, not yet started.
+fn open(args: &Args, room: &Rc<Room>) -> io::Result<StreamServer> {
+    let room = Rc::clone(room);
+    let server = StreamServer::bind(&args.address)?
+        .max_connections(args.max_members)
+        .handle(move |stream, _| attend(&room, &stream));
+    eprintln!("chat: listening on {}", server.local_addr()?);
+    Ok(server)
+}
+
+/// Everybody hears of it, and has a moment to do so.
+fn close(server: &StreamServer, room: &Room) {
+    server.stop_accepting();
+    room.tell_all("* the chat is closed");
+    room.send_all_away();
+    server.stop(Duration::from_secs(1));
+}
+
+// --------------------------------------------------------------------------------------- the room
+
+/// Who is there, by name.
+#[derive(Debug)]
+struct Room {
+    members: RefCell<BTreeMap<String, Rc<Member>>>,
+    queue: usize,
+}
+
+/// What waits to be written to a member.
+#[derive(Debug)]
+struct Member {
+    lines: Queue<Rc<str>>,
+    /// How many found no room since the last that did.
+    left_out: Cell<u32>,
+}
+
+impl Room {
+    fn new(queue: usize) -> Room {
+        Room { members: RefCell::default(), queue }
+    }
+
+    /// A new member, unless there is one of that name.
+    fn enter(self: &Rc<Self>, name: &str) -> Option<Membership> {
+        if self.members.borrow().contains_key(name) {
+            return None;
+        }
+        self.tell_all(&format!("* {name} has come"));
+        let member = Rc::new(Member { lines: queue::bounded(self.queue), left_out: Cell::new(0) });
+        self.members.borrow_mut().insert(name.to_owned(), Rc::clone(&member));
+        Some(Membership { room: Rc::clone(self), name: name.to_owned(), member })
+    }
+
+    fn names(&self) -> String {
+        self.members.borrow().keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Nothing in here waits, so all hear everything in the same order.
+    fn tell_all(&self, line: &str) {
+        let line = Rc::from(line);
+        self.members.borrow().values().for_each(|member| member.tell(&line));
+    }
+
+    fn send_all_away(&self) {
+        self.members.borrow().values().for_each(|member| member.lines.shutdown());
+    }
+}
+
+impl Member {
+    /// A line for him, if there is room for it.
+    fn tell(&self, line: &Rc<str>) {
+        if let missed @ 1.. = self.left_out.get() {
+            let notice = format!("* you have missed {missed} lines, because you read too slowly");
+            if self.lines.try_put(notice.into()).is_ok() {
+                self.left_out.set(0);
+            }
+        }
+        if self.lines.try_put(Rc::clone(line)).is_err() {
+            self.left_out.set(self.left_out.get() + 1);
+        }
+    }
+}
+
+/// Being a member. It ends when this is dropped, however that comes about.
+struct Membership {
+    room: Rc<Room>,
+    name: String,
+    member: Rc<Member>,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.room.members.borrow_mut().remove(&self.name);
+        self.room.tell_all(&format!("* {} has gone", self.name));
+    }
+}
+
+// ------------------------------------------------------------------------------------- one member
+
+/// One connection, from the first question to the last line.
+fn attend(room: &Rc<Room>, stream: &TcpStream) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut heard = BufReader::new(stream);
+    let Some(membership) = introduce(room, stream, &mut heard)? else { return Ok(()) };
+    let member = &membership.member;
+    scope(|s| {
+        s.spawn(|| {
+            let written = write_lines(stream, &member.lines);
+            // Nothing more can be written, or is to be: who reads need not wait any more.
+            let _ = stream.shutdown(Shutdown::Both);
+            written
+        });
+        let said = pass_on(room, &membership.name, &mut heard, member);
+        member.lines.shutdown(); // what is in it is still written
+        said
+    })
+}
+
+/// Asks for a name until there is one that nobody has. `None` if the visitor leaves.
+fn introduce(
+    room: &Rc<Room>,
+    mut stream: &TcpStream,
+    heard: &mut impl BufRead,
+) -> io::Result<Option<Membership>> {
+    loop {
+        stream.write_all(b"your name? ")?;
+        let Some(name) = hear(heard)? else { return Ok(None) };
+        let name = name.trim();
+        let fits = (1..=20).contains(&name.chars().count());
+        if !fits || name.contains(char::is_whitespace) || name.starts_with('/') {
+            stream.write_all(b"a name is one word of at most 20 letters\n")?;
+            continue;
+        }
+        let Some(membership) = room.enter(name) else {
+            stream.write_all(b"there is somebody of that name\n")?;
+            continue;
+        };
+        let others = room.names();
+        membership.member.tell(&format!("* here are {others}; /who asks, /quit leaves").into());
+        return Ok(Some(membership));
+    }
+}
+
+/// Tells all what one says, until he has no more to say.
+fn pass_on(room: &Room, name: &str, heard: &mut impl BufRead, member: &Member) -> io::Result<()> {
+    while let Some(line) = hear(heard)? {
+        match line.as_str() {
+            "" => {}
+            "/quit" => break,
+            "/who" => member.tell(&format!("* here are {}", room.names()).into()),
+            line => room.tell_all(&format!("{name}: {line}")),
+        }
+        yield_now(); // who says much at once must not fill the queues before anybody has written
+    }
+    Ok(())
+}
+
+/// The next line, without its end. `None`: there are no more.
+fn hear(heard: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    if heard.take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    // What would move the cursors of others, or clear their screens, does not get through.
+    let printable = |c: &char| !c.is_control();
+    Ok(Some(String::from_utf8_lossy(&line).chars().filter(printable).collect()))
+}
+
+fn write_lines(mut stream: &TcpStream, lines: &Queue<Rc<str>>) -> io::Result<()> {
+    lines.iter().try_for_each(|line| stream.write_all(format!("{line}\n").as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenloom::{sleep, spawn, with_timeout};
+
+    const HANG: Duration = Duration::from_secs(60);
+
+    fn chat(queue: usize) -> (StreamServer, Rc<Room>) {
+        let args = Args { address: "127.0.0.1:0".to_owned(), max_members: 10, queue };
+        let room = Rc::new(Room::new(queue));
+        let server = open(&args, &room).unwrap();
+        server.start();
+        (server, room)
+    }
+
+    struct Visitor {
+        stream: TcpStream,
+        heard: BufReader<TcpStream>,
+    }
+
+    impl Visitor {
+        fn come(server: &StreamServer, name: &str) -> Visitor {
+            let stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+            let heard = BufReader::new(stream.clone());
+            let mut visitor = Visitor { stream, heard };
+            visitor.say(name);
+            visitor
+        }
+
+        /// One who has been let in.
+        fn enter(server: &StreamServer, name: &str) -> Visitor {
+            let mut visitor = Visitor::come(server, name);
+            let welcome = visitor.hear();
+            assert!(welcome.contains("here are") && welcome.contains(name), "{welcome}");
+            visitor
+        }
+
+        fn say(&mut self, line: &str) {
+            self.stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+
+        fn hear(&mut self) -> String {
+            let mut line = String::new();
+            self.heard.read_line(&mut line).unwrap();
+            line.trim_end().to_owned()
+        }
+    }
+
+    fn within_a_minute(test: impl FnOnce()) {
+        with_timeout(HANG, test).expect("it hangs");
+    }
+
+    #[test]
+    fn runs() {
+        within_a_minute(|| {
+            let (server, room) = chat(100);
+            let mut ann = Visitor::enter(&server, "Ann");
+            let mut bob = Visitor::enter(&server, "Bob");
+            assert_eq!(ann.hear(), "* Bob has come");
+            ann.say("good morning");
+            for visitor in [&mut ann, &mut bob] {
+                assert_eq!(visitor.hear(), "Ann: good morning");
+            }
+            bob.say("\x1b[2Jhi");
+            assert_eq!(ann.hear(), "Bob: [2Jhi");
+            assert_eq!(bob.hear(), "Bob: [2Jhi");
+            bob.say("/who");
+            assert_eq!(bob.hear(), "* here are Ann, Bob");
+            bob.say("/quit");
+            assert_eq!(bob.hear(), "", "the end");
+            assert_eq!(ann.hear(), "* Bob has gone");
+
+            close(&server, &room);
+            assert_eq!(ann.hear(), "* the chat is closed");
+            assert_eq!(ann.hear(), "");
+            assert_eq!(server.stats().killed, 0);
+        });
+    }
+
+    #[test]
+    fn names() {
+        within_a_minute(|| {
+            let (server, _) = chat(100);
+            let _ann = Visitor::enter(&server, "Ann");
+            let mut visitor = Visitor::come(&server, "Ann");
+            assert_eq!(visitor.hear(), "your name? there is somebody of that name");
+            for name in ["", "   ", "two words", "/who", "a.name.of.many.many.letters"] {
+                visitor.say(name);
+                assert_eq!(visitor.hear(), "your name? a name is one word of at most 20 letters");
+            }
+            visitor.say("  Zo\u{eb} ");
+            assert_eq!(
+                visitor.hear(),
+                "your name? * here are Ann, Zo\u{eb}; /who asks, /quit leaves"
+            );
+            server.stop(Duration::ZERO);
+        });
+    }
+
+    /// One does not read; another says more than all buffers hold, and a third hears every word.
+    #[test]
+    fn who_reads_slowly_holds_up_nobody() {
+        const LINES: usize = 12_000;
+        within_a_minute(|| {
+            let (server, room) = chat(50);
+            let mut slow = Visitor::enter(&server, "slow");
+            socket2::SockRef::from(&slow.stream).set_recv_buffer_size(4096).unwrap();
+            let mut good = Visitor::enter(&server, "good");
+            let mut loud = Visitor::enter(&server, "loud");
+            assert_eq!(good.hear(), "* loud has come");
+            let listener = spawn(move || {
+                let lines = (0..LINES).filter(|_| good.hear().starts_with("loud: x"));
+                (lines.count(), good)
+            });
+            let mut ears = loud.heard;
+            let loud_listens = spawn(move || io::copy(&mut ears, &mut io::sink()));
+            let line = format!("{}\n", "x".repeat(900));
+            for _ in 0..LINES {
+                loud.stream.write_all(line.as_bytes()).unwrap();
+            }
+            let (heard, mut good) = listener.get().unwrap();
+            assert_eq!(heard, LINES);
+            let left_out = room.members.borrow()["slow"].left_out.get();
+            assert!(left_out > 0, "all buffers together hold more than this says");
+
+            // He begins to read, and is told what he has missed when somebody speaks again.
+            let told = spawn(move || {
+                let mut lines = 0;
+                loop {
+                    let line = slow.hear();
+                    lines += usize::from(line.starts_with("loud: x"));
+                    if line.starts_with("* you have missed") {
+                        return (lines, line);
+                    }
+                }
+            });
+            while !told.is_finished() {
+                good.say("slow, are you there?");
+                sleep(Duration::from_millis(1));
+            }
+            let (lines, notice) = told.get().unwrap();
+            let missed: usize =
+                notice.split(' ').find_map(|word| word.parse().ok()).expect("a number");
+            assert!(lines + missed >= LINES, "{lines} heard, {notice}");
+            server.stop(Duration::ZERO);
+            drop(loud_listens.get());
+        });
+    }
+
+    /// Long lines come in pieces, and what is no text does no harm.
+    #[test]
+    fn lines_of_all_kinds() {
+        within_a_minute(|| {
+            let (server, _) = chat(100);
+            let mut ann = Visitor::enter(&server, "Ann");
+            ann.say(&"y".repeat(1500));
+            assert_eq!(ann.hear(), format!("Ann: {}", "y".repeat(1000)));
+            assert_eq!(ann.hear(), format!("Ann: {}", "y".repeat(500)));
+            ann.stream.write_all(b"\xff!\r\n").unwrap();
+            assert_eq!(ann.hear(), "Ann: \u{fffd}!");
+            ann.stream.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(ann.hear(), "", "who hangs up is let go");
+            assert!(server.stop(HANG));
+        });
+    }
+}

@@ -669,6 +669,15 @@ impl Accept for Told {
         }
     }
 
+    fn try_accept(&self) -> io::Result<(TcpStream, u32)> {
+        match self.orders.try_get() {
+            Ok(Order::Come(stream)) => Ok((stream, 0)),
+            Ok(Order::Fail(error)) => Err(error),
+            Ok(Order::Panic) => panic!("the listener's own"),
+            Err(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     fn name_of(&self, peer: &u32) -> String {
         format!("number {peer}")
     }
@@ -715,6 +724,64 @@ fn a_listener_of_one_s_own() {
         let _late = told.come();
         settle();
         assert_eq!(told.orders.len(), 1);
+    });
+}
+
+/// Not even when a connection has come to the porter in the moment in which he is sent away.
+#[test]
+fn a_bound_holds_when_the_porter_is_sent_away() {
+    within(MINUTE, || {
+        // By a stop, which lets in who stands there.
+        let (told, server) = told();
+        let server = server.max_connections(1);
+        settle();
+        let _clients = [told.come(), told.come()]; // the porter has the first, and has not run
+        assert!(!server.stop(ms(20)));
+        assert_eq!((server.stats().accepted, server.stats().peak), (1, 1));
+    });
+    within(MINUTE, || {
+        // By another porter.
+        let (told, server) = told();
+        let server = server.max_connections(1);
+        settle();
+        let mut first = told.come();
+        server.stop_accepting();
+        server.start_accepting();
+        let mut second = told.come();
+        assert_served(&mut first);
+        settle();
+        assert_eq!((server.stats().accepted, told.orders.len()), (1, 1));
+        drop(first);
+        assert_served(&mut second);
+        drop(second);
+        assert!(server.stop(MINUTE));
+        assert_eq!(server.stats().peak, 1);
+    });
+}
+
+/// Whatever it does when it is asked for those who stand in line.
+#[test]
+fn a_listener_that_panics_while_the_server_is_stopped() {
+    within(MINUTE, || {
+        let (told, server) = told();
+        settle();
+        server.start_accepting();
+        let mut client = told.come();
+        assert_served(&mut client);
+        // The porter waits for the first; the other two are there when the stop asks.
+        let mut last = told.come();
+        told.fail(Errno::CONNABORTED);
+        told.order(Order::Panic);
+        let stopper = spawn({
+            let server = server.clone();
+            move || server.stop(MINUTE)
+        });
+        until_stop_waits();
+        assert!(!server.is_running());
+        assert_eq!(reports().len(), 1);
+        assert_served(&mut last);
+        drop((client, last));
+        assert!(stopper.get().unwrap());
     });
 }
 

@@ -172,7 +172,7 @@ impl<D: Door> Engine<D> {
     #[track_caller]
     pub(super) fn wait_for_room(&self) {
         loop {
-            while self.guests.active() >= self.most.get() {
+            while !self.is_below_bound() {
                 if let Err(interruption) =
                     self.guests.room.wait(self.reason(&"room in the server"), None)
                 {
@@ -191,7 +191,11 @@ impl<D: Door> Engine<D> {
     /// Is there room for one more, without a wait?
     pub(super) fn has_room(&self) -> bool {
         let pool_has = self.pool.borrow().as_ref().is_none_or(|pool| !pool.is_full());
-        pool_has && self.guests.active() < self.most.get()
+        pool_has && self.is_below_bound()
+    }
+
+    pub(super) fn is_below_bound(&self) -> bool {
+        self.guests.active() < self.most.get()
     }
 
     /// Gives him a greenlet. It never waits: if others have taken the last slot of the pool, he is

@@ -94,10 +94,6 @@ impl Guests {
         }
     }
 
-    pub(super) fn has(&self, task: TaskId) -> bool {
-        self.all.borrow().iter().any(|(_, guest)| guest.task == task)
-    }
-
     /// Those inside: all, or without those who stop the server and wait for the others.
     pub(super) fn tasks(&self, with_stoppers: bool) -> Vec<TaskId> {
         let all = self.all.borrow();

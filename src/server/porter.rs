@@ -72,9 +72,12 @@ impl<D: Door> Porter<D> {
     fn run(self) {
         let (engine, mut backoff, mut in_a_row) = (&self.engine, Backoff::new(), 0);
         let Some(door) = &self.door else { return };
+        self.wait_for_others_to_leave();
         while engine.is_at_door(self.round) {
             engine.wait_for_room();
             let (error, kind) = match door.next() {
+                // Meanwhile he was sent away, and others were let in for the last time.
+                Ok(_) if !engine.is_at_door(self.round) && !engine.is_below_bound() => return,
                 Ok(visitor) => match engine.let_in(door, visitor) {
                     Ok(()) => {
                         backoff.reset();
@@ -101,6 +104,17 @@ impl<D: Door> Porter<D> {
                 AcceptErrorKind::Listener => {
                     engine.fail("cannot accept connections any more", &error);
                 }
+            }
+        }
+    }
+
+    /// One who has been sent away may still let one in: two at the door could let in one too many.
+    fn wait_for_others_to_leave(&self) {
+        let engine = &self.engine;
+        while engine.porters.get() > 1 && engine.is_at_door(self.round) {
+            if let Err(interruption) = engine.guests.goings.wait(engine.reason(&"accept"), None) {
+                hub::raise(interruption);
+                return;
             }
         }
     }

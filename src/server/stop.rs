@@ -25,7 +25,8 @@ impl<D: Door> Engine<D> {
             self.stopped.wait();
             return self.stopped.is_set() && !self.forced.get();
         };
-        while self.porters.get() > 0 || guests.are_others_inside() {
+        let is_over = || self.stopped.is_set() && self.forced.get(); // some have refused to go
+        while (self.porters.get() > 0 || guests.are_others_inside()) && !is_over() {
             if let Err(interruption) = guests.goings.wait(self.reason(&"stop of the server"), None)
             {
                 hub::raise(interruption);
@@ -44,7 +45,8 @@ impl<D: Door> Engine<D> {
             self.guests.goings.wake_all();
         }
         if self.is_running() && !self.is_paused() && !grace.is_zero() && !thread::panicking() {
-            self.let_in_who_stand_there();
+            // A listener of the user's may do what it likes; the server is stopped all the same.
+            hub::quietly("panicked in a listener", || self.let_in_who_stand_there());
         }
         self.close_door();
         if self.is_empty() {
@@ -88,6 +90,7 @@ impl<D: Door> Engine<D> {
         self.forget_handler();
         self.stopped.set();
         self.served.set();
+        self.guests.goings.wake_all();
     }
 
     /// Waits until all have gone, and kills those who are inside after the time they were given;
@@ -113,17 +116,14 @@ impl<D: Door> Engine<D> {
         self.end();
     }
 
-    fn left(&self, with_stoppers: bool) -> Vec<TaskId> {
-        self.guests.tasks(with_stoppers)
-    }
-
+    /// Kills those inside. Returns those who take a while to die.
     fn kill_all(&self, with_stoppers: bool) -> Vec<TaskId> {
-        let left = self.left(with_stoppers);
-        if !left.is_empty() {
+        let all = self.guests.tasks(with_stoppers);
+        if !all.is_empty() {
             self.forced.set(true);
         }
-        left.iter().copied().for_each(hub::kill);
-        left
+        all.into_iter().for_each(hub::kill);
+        self.guests.tasks(with_stoppers) // those who had not begun are gone
     }
 
     /// Kills those inside and waits for their ends; not for those who refuse, and not for ever.
@@ -131,8 +131,6 @@ impl<D: Door> Engine<D> {
         let deadline = Some(hub::after(CLEAN_UP));
         loop {
             let left = self.kill_all(with_stoppers);
-            // Those who had not begun are gone by now.
-            let left: Vec<_> = left.into_iter().filter(|task| self.guests.has(*task)).collect();
             if left.is_empty() && self.porters.get() == 0 {
                 return;
             }

@@ -362,7 +362,7 @@ mod tests {
         within_a_minute(|| {
             let (server, room) = chat(1000);
             let mut slow = Visitor::enter(&server, "slow");
-            socket2::SockRef::from(&slow.stream).set_recv_buffer_size(4096).unwrap();
+            socket2::SockRef::from(&slow.stream).set_recv_buffer_size(64 * 1024).unwrap();
             let mut good = Visitor::enter(&server, "good");
             let mut loud = Visitor::enter(&server, "loud");
             assert_eq!(good.hear(), "* loud has come");

@@ -38,5 +38,4 @@ pub use stream::TcpStream;
 pub use udp::UdpSocket;
 
 #[cfg(feature = "ureq")]
-#[expect(unused_imports, reason = "`http` is about to use it")]
 pub(crate) use eyeballs::race;

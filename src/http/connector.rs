@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ureq::unversioned::transport::{self, ConnectionDetails, Either};
 use ureq::{Error, ProxyProtocol};
 
-use super::transport::Transport;
-use crate::net::TcpStream;
-use crate::timeout::with_timeout;
+use super::transport::{Transport, explained, limit};
+use crate::net::{TcpStream, race};
+use crate::wait::Limit;
 
 /// Makes connections for a [`ureq::Agent`]: for chains of connectors other than that of
 /// [`agent`](super::agent).
@@ -74,14 +74,13 @@ fn refuse_socks(details: &ConnectionDetails<'_>) -> Result<(), Error> {
 
 /// To the first of the addresses that answers; in blocking mode, as every stream of ours.
 fn connect(details: &ConnectionDetails<'_>) -> Result<net::TcpStream, Error> {
-    let try_all = || TcpStream::connect(&details.addrs[..]);
-    let timeout = details.timeout;
-    let connected = if timeout.after.is_not_happening() {
-        try_all()
-    } else {
-        with_timeout(*timeout.after, try_all).map_err(|_| Error::Timeout(timeout.reason))?
+    let limit = limit(&details.timeout)?;
+    let connected = match (&details.addrs[..], limit) {
+        ([addr], Limit::Within(time)) => TcpStream::connect_timeout(addr, time),
+        ([addr], _) => TcpStream::connect(addr),
+        (addrs, _) => race(addrs.to_vec(), limit, |addr| TcpStream::connect(addr)),
     };
-    let stream = connected?;
+    let stream = connected.map_err(|error| explained(error, &details.timeout))?;
     if details.config.no_delay() {
         stream.set_nodelay(true)?;
     }

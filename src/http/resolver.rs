@@ -1,7 +1,7 @@
 //! Names looked up by parking.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 use ureq::Error;
 use ureq::config::Config;
@@ -9,12 +9,15 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{self, DefaultResolver, ResolvedSocketAddrs};
 use ureq::unversioned::transport::NextTimeout;
 
+use crate::net::ToSocketAddrs;
 use crate::timeout::with_timeout;
 
 /// How many addresses of a host ureq takes.
 const MOST: usize = 16;
 
 /// Looks up names for a [`ureq::Agent`]: for agents that are not made by [`agent`](super::agent).
+///
+/// It asks the [resolver](crate::net::Resolve) of the thread in which the request is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resolver(());
 
@@ -48,6 +51,7 @@ impl resolver::Resolver for Resolver {
     }
 }
 
+/// An address written as such is not looked up.
 fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     (host, port).to_socket_addrs().map(Iterator::collect)
 }

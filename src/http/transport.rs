@@ -102,7 +102,7 @@ fn send_flags() -> SendFlags {
 /// # Errors
 ///
 /// If no time is left.
-fn limit(timeout: &NextTimeout) -> Result<Limit, Error> {
+pub(super) fn limit(timeout: &NextTimeout) -> Result<Limit, Error> {
     if timeout.after.is_not_happening() {
         Ok(Limit::Forever)
     } else if timeout.after.is_zero() {
@@ -114,7 +114,7 @@ fn limit(timeout: &NextTimeout) -> Result<Limit, Error> {
 
 /// Our own limit says which of ureq's it was; the system's (a peer that does not acknowledge) is an
 /// error like any other.
-fn explained(error: io::Error, timeout: &NextTimeout) -> Error {
+pub(super) fn explained(error: io::Error, timeout: &NextTimeout) -> Error {
     if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() {
         Error::Timeout(timeout.reason)
     } else {

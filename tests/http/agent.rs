@@ -11,7 +11,7 @@ use greenloom::http::ureq::unversioned::transport::{
 };
 use greenloom::http::ureq::{Agent, Error, Proxy, Timeout, config::Config};
 use greenloom::http::{self, Connector, Resolver, Transport, ureq};
-use greenloom::net::TcpListener;
+use greenloom::net::{Resolve, SocketAddr, TcpListener, set_resolver};
 use greenloom::sync::{Event, Semaphore};
 use greenloom::{catch_interrupt, spawn, with_timeout, yield_now};
 
@@ -39,7 +39,7 @@ fn get(agent: &Agent, url: &str) -> Result<String, Error> {
 fn smoke() {
     within(MINUTE, || {
         let server = Server::saying("hello");
-        assert_eq!(get(&http::agent(), &server.url("/")).unwrap(), "hello");
+        assert_eq!(get(&agent(), &server.url("/")).unwrap(), "hello");
     });
 }
 
@@ -334,6 +334,64 @@ fn limits_that_are_kept() {
     });
 }
 
+// -------------------------------------------------------------------------------------- names
+
+/// Knows every host: it has two addresses, one where nobody answers and one where `server` does.
+struct Names {
+    dead: SocketAddr,
+    server: SocketAddr,
+}
+
+impl Resolve for Names {
+    fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+        match host {
+            "slow.test" => greenloom::sleep(HOUR),
+            "none.test" => return Ok(Vec::new()),
+            "wrong.test" => return Err(io::Error::other("nobody of that name")),
+            _ => {}
+        }
+        Ok(vec![self.dead, self.server])
+    }
+}
+
+/// Issue 4: "a slow name look-up delays only the greenlet that asked". And an address that does not
+/// answer delays nobody for long.
+#[test]
+fn names_are_those_of_the_threads_resolver() {
+    within(MINUTE, || {
+        let full = FullListener::new();
+        let server = Server::saying("found");
+        set_resolver(Names { dead: full.address(), server: server.address });
+        let agent = agent();
+        let slow = spawn({
+            let agent = agent.clone();
+            move || get(&agent, "http://slow.test/").map(drop)
+        });
+        until_parked(slow.id());
+        assert_eq!(get(&agent, "http://quick.test/").unwrap(), "found");
+        assert!(!slow.is_finished());
+        slow.kill();
+
+        let limited = configured(|config| config.timeout_resolve(SHORT));
+        assert_times_out(get(&limited, "http://slow.test/"), Timeout::Resolve);
+        let none = get(&agent, "http://none.test/");
+        assert!(matches!(none, Err(Error::HostNotFound)), "{none:?}");
+        let wrong = get(&agent, "http://wrong.test/").unwrap_err();
+        assert_eq!(wrong.to_string(), "io: nobody of that name");
+    });
+}
+
+/// Both are dead, and the limit is for the race as a whole.
+#[test]
+fn a_limit_to_racing() {
+    within(MINUTE, || {
+        let full = FullListener::new();
+        set_resolver(Names { dead: full.address(), server: full.address() });
+        let agent = configured(|config| config.timeout_connect(SHORT));
+        assert_times_out(get(&agent, "http://dead.test/"), Timeout::Connect);
+    });
+}
+
 // -------------------------------------------------------------------------------------- kills
 
 /// A request that has come as far as waiting for `reason`, in a greenlet to be killed.
@@ -589,7 +647,7 @@ fn redirects_without_end() {
 // ------------------------------------------------------------------------------------ proxies
 
 /// A proxy that connects through to `target`, whatever it is asked for, and notes that.
-fn connect_proxy(asked: Rc<RefCell<Vec<String>>>, target: &Server) -> Server {
+pub(crate) fn connect_proxy(asked: Rc<RefCell<Vec<String>>>, target: &Server) -> Server {
     let target = target.address;
     Server::start(move |visit, _| {
         asked.borrow_mut().push(visit.hear()?.remove(0));

@@ -2,6 +2,8 @@
 //!
 //! The examples are modules here, so server and client can be run in one process, on one thread.
 
+#![allow(clippy::duplicate_mod, reason = "two examples bring the same small server along")]
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream as StdStream};
 use std::thread;
@@ -25,6 +27,9 @@ mod code_timer;
 #[path = "../examples/connect_retry.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod connect_retry;
+#[path = "../examples/crawler.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod crawler;
 #[path = "../examples/dining.rs"]
 mod dining;
 #[path = "../examples/echo_client.rs"]
@@ -33,6 +38,9 @@ mod echo_client;
 #[path = "../examples/echo_server.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod echo_server;
+#[path = "../examples/fetch/main.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod fetch;
 #[path = "../examples/million.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod million;
@@ -58,6 +66,9 @@ mod shell;
 mod sleepers;
 #[path = "../examples/switch.rs"]
 mod switch;
+#[path = "../examples/tls_echo.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod tls_echo;
 #[path = "../examples/traffic_light.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod traffic_light;

@@ -370,7 +370,8 @@ pub(crate) mod waits {
     use std::rc::Rc;
 
     use greenloom::concurrent::{self, ALL_COMPLETED, Future, GreenletPoolExecutor};
-    use greenloom::net::{TcpListener, TcpStream};
+    use greenloom::net::unix::{UnixDatagram, UnixListener, UnixStream};
+    use greenloom::net::{TcpListener, TcpStream, UdpSocket};
     use greenloom::pool::{Group, Pool};
     use greenloom::process::{Child, Command, Stdio};
     use greenloom::queue::{JoinableQueue, LifoQueue, PriorityQueue, Queue, channel, pipe};
@@ -950,6 +951,65 @@ pub(crate) mod waits {
         let _ = TcpStream::connect_timeout(&listener.address(), HOUR);
     }
 
+    pub(crate) fn udp_recv_from() {
+        let _ = UdpSocket::bind("127.0.0.1:0").unwrap().recv_from(&mut [0]);
+    }
+
+    pub(crate) fn udp_peek() {
+        let _ = UdpSocket::bind("127.0.0.1:0").unwrap().peek(&mut [0]);
+    }
+
+    pub(crate) fn unix_read() {
+        let (mut stream, _peer) = UnixStream::pair().unwrap();
+        let _ = stream.read(&mut [0]);
+    }
+
+    pub(crate) fn unix_write() {
+        let (mut stream, _peer) = UnixStream::pair().unwrap();
+        while stream.write_all(&[0; 1 << 16]).is_ok() {}
+    }
+
+    pub(crate) fn unix_accept() {
+        let folder = tempfile::tempdir().unwrap();
+        let _ = UnixListener::bind(folder.path().join("socket")).unwrap().accept();
+    }
+
+    /// Nobody accepts, and the backlog has no room for one more at some time.
+    pub(crate) fn unix_connect() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let address = socket2::SockAddr::unix(&path).unwrap();
+        let listener = unix_socket();
+        listener.bind(&address).unwrap();
+        listener.listen(0).unwrap();
+        let backlog = unix_socket();
+        backlog.connect(&address).unwrap();
+        let _ = UnixStream::connect(path);
+    }
+
+    fn unix_socket() -> socket2::Socket {
+        socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap()
+    }
+
+    pub(crate) fn unix_datagram_recv() {
+        let (socket, _peer) = UnixDatagram::pair().unwrap();
+        let _ = socket.recv(&mut [0]);
+    }
+
+    pub(crate) fn unix_datagram_send() {
+        let (socket, _peer) = UnixDatagram::pair().unwrap();
+        while socket.send(&[0; 1 << 10]).is_ok() {}
+    }
+
+    /// Its receiver's queue is full, for which there is no event.
+    pub(crate) fn unix_datagram_send_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _receiver = UnixDatagram::bind(&path).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        while socket.send_to(&[0], &path).is_ok() {}
+    }
+
     // Signals, which nobody sends to a process of tests, and children.
 
     pub(crate) fn signal_wait() {
@@ -1136,6 +1196,15 @@ macro_rules! every_wait {
             // A full backlog makes a connection wait on Linux; elsewhere it may be refused.
             #[cfg(target_os = "linux")] connect => For("connect"),
             #[cfg(target_os = "linux")] connect_timeout => For("connect"),
+            udp_recv_from => For("recv"),
+            udp_peek => For("recv"),
+            unix_read => For("read"),
+            unix_write => For("write"),
+            unix_accept => For("accept"),
+            #[cfg(target_os = "linux")] unix_connect => For("connect"),
+            unix_datagram_recv => For("recv"),
+            unix_datagram_send => For("send"),
+            #[cfg(target_os = "linux")] unix_datagram_send_to => For("send"),
         }
     };
     ($check:ident: $($(#[$only:meta])* $wait:ident => $shown:expr,)+) => {

@@ -184,30 +184,10 @@ macro_rules! bytes {
             }
         }
 
-        impl Read for &$type {
-            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                self.shared.read(buf)
-            }
-
-            fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                self.shared.read_vectored(bufs)
-            }
-        }
-
-        impl Write for &$type {
-            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                self.shared.write(buf)
-            }
-
-            fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.shared.write_vectored(bufs)
-            }
-
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-
+        bytes!(@in_and_out $type);
+        bytes!(@in_and_out &$type);
+    };
+    (@in_and_out $type:ty) => {
         impl Read for $type {
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
                 self.shared.read(buf)

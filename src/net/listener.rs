@@ -4,9 +4,11 @@ use std::io;
 use std::net::{self, SocketAddr};
 use std::rc::Rc;
 
+use socket2::SockRef;
+
 use super::addrs::{ToSocketAddrs, first_that};
 use super::descriptor::{connections, handle, options};
-use super::socket::{Kind, Socket};
+use super::socket::{Kind, Socket, ip_address};
 use super::stream::TcpStream;
 
 /// A TCP socket that listens: [`std::net::TcpListener`], except that waiting parks the greenlet.
@@ -63,6 +65,26 @@ impl TcpListener {
         self.std().local_addr()
     }
 
+    /// Sets whether it speaks IPv6 only, which the system refuses once it is bound.
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    #[deprecated(note = "it is too late for that: say it by `TcpOptions::only_v6`")]
+    pub fn set_only_v6(&self, on: bool) -> io::Result<()> {
+        SockRef::from(self.std()).set_only_v6(on)
+    }
+
+    /// Does it speak IPv6 only?
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    #[deprecated(note = "deprecated in std, too; of one's own listener one knows it")]
+    pub fn only_v6(&self) -> io::Result<bool> {
+        SockRef::from(self.std()).only_v6()
+    }
+
     /// Waits for a connection.
     ///
     /// # Errors
@@ -72,8 +94,7 @@ impl TcpListener {
     /// on.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = self.shared.accept()?;
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        Ok((TcpStream::new(stream.into()), peer.ok_or(io::ErrorKind::InvalidData)?))
+        Ok((TcpStream::new(stream.into()), ip_address(peer)?))
     }
 }
 

@@ -8,8 +8,12 @@
 //!   trait of our own, for the same types.
 //! - `try_clone` shares the descriptor by counting, and cannot fail.
 //! - They are local to their thread; [`into_std`](TcpStream::into_std) makes one that may travel.
+//!
+//! What std has not, or not yet: [`TcpOptions`], for what has to be said before a socket listens or
+//! connects, [`set_keepalive`](TcpStream::set_keepalive), [`wait_readable`](TcpStream::wait_readable).
 
-// This room holds no waiting code: every call that may wait is one line on `source`.
+// This room holds next to no waiting code: every call that may wait is one line on `source`. What
+// all sockets share is in `socket`, what their types have in common word for word in `descriptor`.
 
 mod addrs;
 mod eyeballs;
@@ -19,6 +23,7 @@ mod descriptor;
 mod socket;
 
 mod listener;
+mod options;
 mod stream;
 mod udp;
 pub mod unix;
@@ -33,6 +38,7 @@ pub use std::net::{
 pub use addrs::ToSocketAddrs;
 
 pub use listener::{Incoming, TcpListener};
+pub use options::TcpOptions;
 pub use resolve::{Resolve, SystemResolver, lookup, set_resolver};
 pub use stream::TcpStream;
 pub use udp::UdpSocket;

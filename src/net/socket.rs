@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -72,6 +72,24 @@ pub(super) fn not_zero(d: Duration) -> io::Result<Duration> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
     }
     Ok(d)
+}
+
+/// An address of IP, from the system. The flow of an IPv6 address is as the system has it, like
+/// std's; rustix turns its bytes round.
+pub(super) fn ip_address(addr: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
+    let addr = addr.ok_or(io::ErrorKind::InvalidData)?;
+    Ok(flow_turned(SocketAddr::try_from(addr)?))
+}
+
+/// The other way round: for rustix.
+pub(super) fn flow_turned(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(_) => addr,
+        SocketAddr::V6(mut six) => {
+            six.set_flowinfo(six.flowinfo().to_be());
+            six.into()
+        }
+    }
 }
 
 impl<S: AsFd + From<OwnedFd>> Socket<S> {

@@ -9,7 +9,7 @@ use rustix::net::RecvFlags;
 
 use super::addrs::{ToSocketAddrs, first_that};
 use super::descriptor::{handle, options, time_limits};
-use super::socket::{Kind, Socket};
+use super::socket::{Kind, Socket, flow_turned, ip_address};
 use crate::hub::Side;
 
 /// A UDP socket: [`std::net::UdpSocket`], except that waiting parks the greenlet.
@@ -135,8 +135,7 @@ impl UdpSocket {
 
     fn receive_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
         let (len, sender) = self.shared.receive(buf, flags)?;
-        let sender = sender.and_then(|sender| SocketAddr::try_from(sender).ok());
-        Ok((len, sender.ok_or(io::ErrorKind::InvalidData)?))
+        Ok((len, ip_address(sender)?))
     }
 
     /// Receives a datagram from the address it is connected to. What does not fit into `buf` is
@@ -171,7 +170,7 @@ impl UdpSocket {
                 "no addresses to send data to",
             ));
         };
-        self.shared.send_to(buf, &addr, self.shared.limit(Side::Write))
+        self.shared.send_to(buf, &flow_turned(addr), self.shared.limit(Side::Write))
     }
 
     /// Sends a datagram to the address it is connected to.

@@ -9,6 +9,10 @@
 //! Linux has no event for two things one may wait for here: room in a listener's backlog, and room
 //! in the queue of a datagram socket one is not connected to. There a call tries again, after
 //! pauses that grow up to 20 ms, and those who wait so are not served in order.
+//!
+//! Nor has it one for a peer that has shut down reading and left its socket open, with unread bytes
+//! up to the brim: who waits to write to it goes on waiting, until the peer closes or
+//! [a limit](UnixStream::set_write_timeout) is over. Std's blocked write is woken.
 
 mod addr;
 mod pause;

@@ -10,7 +10,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::hub::{self, Reason, Wake};
+use crate::hub::{self, Reason};
 use crate::wait::Limit;
 
 /// Whoever takes up greenlets of the same thread needs no more than a turn.
@@ -19,7 +19,7 @@ const SHORTEST: Duration = Duration::from_micros(50);
 /// Fifty tries a second cost nothing, and nobody is this much too late twice.
 const LONGEST: Duration = Duration::from_millis(20);
 
-/// Makes `attempt` until it does not say `WouldBlock`, at growing intervals.
+/// Makes `attempt`, which does not wait, until it does not say `WouldBlock`, at growing intervals.
 ///
 /// # Errors
 ///
@@ -33,24 +33,19 @@ pub(super) fn with_pauses<T>(
     let mut deadline = None;
     loop {
         match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && limit != Limit::Never => {}
             result => return result,
         }
         let now = Instant::now();
-        let end = match deadline {
-            None => limit.deadline(),
-            known => known,
-        };
-        deadline = end;
-        if end.is_some_and(|end| end <= now) {
+        if deadline.is_none() {
+            deadline = limit.deadline();
+        }
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let next = now + pause;
-        let until = end.map_or(next, |end| end.min(next));
-        match hub::park(Reason::new(verb), Some(until), |_| ()) {
-            Ok(Wake::Ready(_) | Wake::Elapsed) => {}
-            Err(interruption) => return Err(hub::raise(interruption).into()),
+        let next = deadline.map_or(now + pause, |deadline| deadline.min(now + pause));
+        if let Err(interruption) = hub::park(Reason::new(verb), Some(next), |_| ()) {
+            return Err(hub::raise(interruption).into());
         }
         pause = (pause * 2).min(LONGEST);
     }

@@ -14,6 +14,7 @@ use super::super::socket::{Kind, Socket};
 use super::addr;
 use super::pause::with_pauses;
 use crate::hub::Side;
+use crate::source::Tried;
 use crate::wait::Limit;
 
 /// A connection between two processes, or two greenlets: [`std::os::unix::net::UnixStream`], except
@@ -79,7 +80,11 @@ impl UnixStream {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         let stream = UnixStream::new(socket.into());
-        with_pauses(&"connect", Limit::Forever, || Ok(rustix::net::connect(stream.std(), &addr)?))?;
+        with_pauses(&"connect", Limit::Forever, || {
+            stream.shared.run(Side::Write, &"connect", Limit::Never, |stream| {
+                Ok(Tried::Done(rustix::net::connect(stream, &addr)?))
+            })
+        })?;
         stream.std().set_nonblocking(false)?;
         Ok(stream)
     }

@@ -10,9 +10,12 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use greenloom::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use greenloom::net::{Shutdown, SocketAddr, TcpListener, TcpOptions, TcpStream};
 use greenloom::{joinall, scope, spawn, with_timeout, yield_now};
-use net_util::{eventually, finish, hang_guard, ms, our_pair, pair, until_parked};
+use net_util::{
+    ask, eventually, finish, hang_guard, ms, our_pair, pair, until_parked, upper_case_echo,
+};
+use socket2::SockRef;
 
 /// After so many calls that need not wait, the next one lets the others run (H5).
 const BUDGET: usize = 128;
@@ -56,26 +59,6 @@ fn read_byte(mut stream: &TcpStream) -> io::Result<u8> {
     let mut byte = [0];
     stream.read_exact(&mut byte)?;
     Ok(byte[0])
-}
-
-/// Reads and writes in upper case until the peer has no more to say.
-fn upper_case_echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buf = [0; 1024];
-    loop {
-        let len = stream.read(&mut buf)?;
-        if len == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buf[..len].to_ascii_uppercase())?;
-    }
-}
-
-/// One question and its answer, over a connection that [`upper_case_echo`] serves.
-fn ask(mut stream: impl Read + Write, question: &str) -> String {
-    stream.write_all(question.as_bytes()).unwrap();
-    let mut answer = vec![0; question.len()];
-    stream.read_exact(&mut answer).unwrap();
-    String::from_utf8(answer).unwrap()
 }
 
 #[test]
@@ -1141,6 +1124,198 @@ impl FullListener {
         }
         self.listener
     }
+}
+
+// ── Options ──
+
+const ANY: &str = "127.0.0.1:0";
+
+#[test]
+fn options_without_anything_said_are_bind_and_connect() {
+    let _guard = hang_guard();
+    let listener = TcpOptions::new().listen(ANY).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = spawn(move || upper_case_echo(listener.accept().unwrap().0).unwrap());
+    let client = TcpOptions::new().connect(addr).unwrap();
+    assert_eq!(ask(&client, "plain"), "PLAIN");
+    assert!(!client.nodelay().unwrap() && !client.keepalive().unwrap());
+    assert!(!SockRef::from(&client).reuse_address().unwrap());
+    drop(client);
+    server.get().unwrap();
+}
+
+#[test]
+fn options_are_those_of_the_socket_and_of_what_it_accepts() {
+    let _guard = hang_guard();
+    let mut options = TcpOptions::new();
+    options
+        .nodelay(true)
+        .keepalive(Some(ms(1_500)))
+        .keepalive_interval(Duration::from_secs(7))
+        .keepalive_retries(3)
+        .ttl(42)
+        .recv_buffer_size(32 << 10)
+        .send_buffer_size(48 << 10);
+    let check = |socket: SockRef<'_>| {
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(2), "rounded up");
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(socket.ttl_v4().unwrap(), 42);
+        // Linux doubles them.
+        assert!([32 << 10, 64 << 10].contains(&socket.recv_buffer_size().unwrap()));
+        assert!([48 << 10, 96 << 10].contains(&socket.send_buffer_size().unwrap()));
+    };
+    let listener = options.listen(ANY).unwrap();
+    check(SockRef::from(&listener));
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    if cfg!(target_os = "linux") {
+        check(SockRef::from(&listener.accept().unwrap().0));
+    }
+    drop(client);
+    check(SockRef::from(&options.connect(listener.local_addr().unwrap()).unwrap()));
+}
+
+#[test]
+fn keep_alive_can_be_said_afterwards_and_unsaid() {
+    let (stream, _peer) = pair();
+    assert!(!stream.keepalive().unwrap());
+    stream.set_keepalive(true).unwrap();
+    assert!(stream.keepalive().unwrap());
+    let listener = TcpOptions::new().keepalive(None).listen(ANY).unwrap();
+    assert!(!SockRef::from(&listener).keepalive().unwrap());
+}
+
+#[test]
+fn lingering_would_block_so_there_is_none_or_a_reset() {
+    let _guard = hang_guard();
+    let (stream, mut peer) = pair();
+    assert_eq!(stream.linger().unwrap(), None);
+    let refused = stream.set_linger(Some(Duration::from_secs(1))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    stream.set_linger(Some(Duration::ZERO)).unwrap();
+    assert_eq!(stream.linger().unwrap(), Some(Duration::ZERO));
+    drop(stream);
+    assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_backlog_of_none_takes_one_connection_and_then_lets_wait() {
+    let _guard = hang_guard();
+    let listener = TcpOptions::new().backlog(0).listen(ANY).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let _first = TcpStream::connect(addr).unwrap();
+    let second = TcpOptions::new().timeout(ms(50)).connect(addr).unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_port_is_shared_by_those_who_say_so() {
+    let _guard = hang_guard();
+    let mut shared = TcpOptions::new();
+    shared.reuse_port(true);
+    let one = shared.listen(ANY).unwrap();
+    let addr = one.local_addr().unwrap();
+    let other = shared.listen(addr).unwrap();
+    assert_eq!(other.local_addr().unwrap(), addr);
+    assert_eq!(TcpListener::bind(addr).unwrap_err().kind(), ErrorKind::AddrInUse);
+    // Whoever gets them, none is lost.
+    let accepted = Rc::new(Cell::new(0));
+    for listener in [one, other] {
+        let accepted = Rc::clone(&accepted);
+        drop(spawn(move || {
+            for stream in listener.incoming() {
+                accepted.set(accepted.get() + usize::from(stream.is_ok()));
+            }
+        }));
+    }
+    let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    eventually(|| accepted.get() == clients.len());
+}
+
+#[test]
+fn whether_an_old_port_can_be_bound_again_is_said_by_reuse_address() {
+    let _guard = hang_guard();
+    let lingering = || {
+        let (listener, addr) = loopback();
+        let client = TcpStream::connect(addr).unwrap();
+        // The side that closes first keeps the port in TIME_WAIT.
+        drop(listener.accept().unwrap());
+        drop(listener);
+        drop(client);
+        addr
+    };
+    // Another test may get the free port before us, but not every time.
+    assert!((0..10).any(|_| TcpOptions::new().listen(lingering()).is_ok()));
+    let refused = TcpOptions::new().reuse_address(false).listen(lingering()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+}
+
+#[test]
+#[allow(deprecated, reason = "std has it, and so have we")]
+fn ipv6_only_leaves_the_port_to_ipv4() {
+    let _guard = hang_guard();
+    let mut only = TcpOptions::new();
+    only.only_v6(true);
+    let Ok(six) = only.listen("[::]:0") else { return }; // no IPv6 here, for nobody
+    assert!(six.only_v6().unwrap());
+    assert!(six.set_only_v6(false).is_err(), "too late");
+    let port = six.local_addr().unwrap().port();
+    let both = TcpOptions::new().only_v6(false).listen("[::]:0").unwrap();
+    assert!(!both.only_v6().unwrap());
+    let client = TcpStream::connect(("127.0.0.1", both.local_addr().unwrap().port())).unwrap();
+    let (_, peer) = both.accept().unwrap();
+    assert_eq!(peer.port(), client.local_addr().unwrap().port());
+    assert!(peer.is_ipv6(), "an IPv4 address as IPv6 has it");
+    // For an IPv4 address there is nothing to say.
+    assert!(only.listen(ANY).is_ok());
+    assert!(std::net::TcpStream::connect(("::1", port)).is_ok());
+}
+
+#[test]
+fn a_connection_comes_from_where_it_was_bound() {
+    let _guard = hang_guard();
+    let (listener, addr) = loopback();
+    let mut from = TcpOptions::new();
+    from.bind("127.0.0.1:0".parse().unwrap()).ttl(33);
+    let client = from.connect(addr).unwrap();
+    assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+    // A taken port is an error, and so is an address of the other family.
+    let taken = TcpOptions::new().bind(addr).connect(addr).unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    assert!(TcpOptions::new().bind("[::1]:0".parse().unwrap()).connect(addr).is_err());
+}
+
+#[test]
+fn options_connect_as_connect_does() {
+    let _guard = hang_guard();
+    let (_socket, refused) = refusing();
+    let (_listener, open) = loopback();
+    let options = TcpOptions::new();
+    assert_eq!(options.connect(&[refused, open][..]).unwrap().peer_addr().unwrap(), open);
+    let error = options.connect(refused).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let none: &[SocketAddr] = &[];
+    assert_eq!(options.connect(none).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(options.listen(none).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let by_name = TcpOptions::new().timeout(ms(30_000)).connect(("localhost", open.port()));
+    assert_eq!(by_name.unwrap().peer_addr().unwrap(), open);
+    let no_time = TcpOptions::new().timeout(Duration::ZERO).connect(open).unwrap_err();
+    assert_eq!(no_time.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn the_time_to_connect_is_that_of_all_addresses_together() {
+    let _guard = hang_guard();
+    let full = FullListener::new();
+    let (_listener, open) = loopback();
+    let start = Instant::now();
+    let addrs = [full.addr, open];
+    let error = TcpOptions::new().timeout(ms(60)).connect(&addrs[..]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "nothing is left for the one that is open");
+    assert!(start.elapsed() >= ms(60));
 }
 
 // ── All together ──

@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::cell::{OnceCell, RefCell};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::rc::Rc;
@@ -72,6 +72,18 @@ pub(crate) fn eventually(mut condition: impl FnMut() -> bool) {
 pub(crate) fn until_parked<T: 'static>(greenlet: &Greenlet<T>) {
     let id = greenlet.id();
     until(|| dump().greenlets().iter().any(|entry| entry.id == id && entry.state == "parked"));
+}
+
+/// Greenlets that came to wait in the order of their numbers.
+pub(crate) fn in_line<T: 'static>(count: u8, wait: impl Fn(u8) -> T + 'static) -> Vec<Greenlet<T>> {
+    let wait = Rc::new(wait);
+    let begin = |number| {
+        let wait = Rc::clone(&wait);
+        let greenlet = spawn(move || wait(number));
+        until_parked(&greenlet);
+        greenlet
+    };
+    (0..count).map(begin).collect()
 }
 
 /// How many greenlets of this thread wait for such a thing: `"join"`, of whomever.
@@ -171,6 +183,26 @@ pub(crate) fn finish<T>(foreign: JoinHandle<T>) -> T {
     foreign.join().expect("the foreign thread ended well")
 }
 
+/// Reads and writes in upper case until the peer has no more to say.
+pub(crate) fn upper_case_echo(mut stream: impl Read + Write) -> io::Result<()> {
+    let mut buf = [0; 1024];
+    loop {
+        let len = stream.read(&mut buf)?;
+        if len == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buf[..len].to_ascii_uppercase())?;
+    }
+}
+
+/// One question and its answer, over a connection that [`upper_case_echo`] serves.
+pub(crate) fn ask(mut stream: impl Read + Write, question: &str) -> String {
+    stream.write_all(question.as_bytes()).expect("the peer takes it");
+    let mut answer = vec![0; question.len()];
+    stream.read_exact(&mut answer).expect("the peer answers");
+    String::from_utf8(answer).expect("as the question was")
+}
+
 // ── Child processes ──
 
 const CHILD: &str = "GREENLOOM_TEST_CHILD";
@@ -194,4 +226,9 @@ pub(crate) fn is_child() -> bool {
 /// What the child wrote to its standard error.
 pub(crate) fn stderr_of(child: &Output) -> String {
     String::from_utf8_lossy(&child.stderr).into_owned()
+}
+
+/// How many descriptors this process has open. Only in a process of one test: others open theirs.
+pub(crate) fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").expect("Linux has /proc").count()
 }

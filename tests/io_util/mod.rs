@@ -136,3 +136,12 @@ pub(crate) fn read_exactly(mut from: impl Read, len: usize) -> Vec<u8> {
     from.read_exact(&mut all).unwrap();
     all
 }
+
+/// Takes a byte if there is one: 1, else 0.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_nowait(fd: impl AsFd) -> usize {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut byte = [0];
+    let bufs = &mut [std::io::IoSliceMut::new(&mut byte)];
+    preadv2(fd, bufs, u64::MAX, ReadWriteFlags::NOWAIT).unwrap_or(0)
+}

@@ -936,6 +936,28 @@ pub(crate) mod waits {
         while stream.write_all(&[0; 1 << 16]).is_ok() {}
     }
 
+    // On other descriptors.
+
+    pub(crate) fn io_read() {
+        let (mut reader, _writer) = greenloom::io::pipe().unwrap();
+        let _ = reader.read(&mut [0]);
+    }
+
+    pub(crate) fn io_write() {
+        let (_reader, mut writer) = greenloom::io::pipe().unwrap();
+        while writer.write_all(&[0; 1 << 16]).is_ok() {}
+    }
+
+    pub(crate) fn io_shared_read() {
+        let (reader, _writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let _ = greenloom::io::Io::shared(reader).unwrap().read(&mut [0]);
+    }
+
+    pub(crate) fn io_wait_readable() {
+        let (reader, _writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let _ = greenloom::io::Io::new(reader).unwrap().wait_readable();
+    }
+
     pub(crate) fn accept() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _ = listener.accept();
@@ -1180,6 +1202,10 @@ macro_rules! every_wait {
             copy => For("read"),
             peek => For("read"),
             wait_readable => For("read"),
+            io_read => For("read"),
+            io_write => For("write"),
+            io_shared_read => For("read"),
+            io_wait_readable => For("read"),
             write => For("write"),
             write_timeout => For("write"),
             accept => For("accept"),

@@ -511,6 +511,60 @@ fn each_line_is_read_once_whatever_the_thread() {
     });
 }
 
+/// One of everything, finished and abandoned.
+fn use_descriptors() {
+    use greenloom::fs;
+    use greenloom::io::{Io, pipe};
+
+    let (reader, mut writer) = pipe().unwrap();
+    let abandoned = spawn({
+        let mut reader = reader.clone();
+        move || reader.read(&mut [0])
+    });
+    until_parked(abandoned.id());
+    abandoned.kill();
+    writer.write_all(b"x").unwrap();
+    let shared = Io::shared(reader).unwrap();
+    (&shared).read_exact(&mut [0]).unwrap();
+    assert!(with_timeout(ms(1), read_line).is_err());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let file = fs::File::create_new(&path).unwrap();
+    let abandoned = spawn({
+        let mut file = file.clone();
+        move || file.write_all(b"text")
+    });
+    until_parked_or_over(&abandoned); // the pool may be quicker than the eye
+    abandoned.kill();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    file.sync_all().unwrap(); // after the abandoned call
+    assert_eq!(fs::read(&path).unwrap(), b"text");
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn child_counts_descriptors() {
+    child(|| {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        use_descriptors(); // the hub and the pool keep what they have
+        let before = open();
+        for _ in 0..10 {
+            use_descriptors();
+        }
+        assert_eq!(open(), before);
+        writeln!(stdout(), "> as before").unwrap();
+    });
+}
+
+#[test]
+fn no_descriptor_is_left_behind() {
+    within(MINUTE, || {
+        let mut peer = Peer::start("child_counts_descriptors", Shape::Pipe);
+        assert_eq!(peer.hear(), "as before");
+        peer.end();
+    });
+}
+
 #[test]
 fn handles_speak_for_their_descriptors() {
     use std::os::fd::AsRawFd;

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::Instant;
 
 use crate::error::Unwinding;
@@ -65,7 +66,8 @@ impl<S: AsFd> Source<S> {
             return Err(hub::raise(interruption).into());
         }
         let mut turn = Turn { source: self, side, verb, deadline: None, place: None };
-        if limit != Limit::Never && !turn.may_try() {
+        // Who unwinds must not wait, but may find what has come since somebody last looked.
+        if limit != Limit::Never && !turn.may_try() && !thread::panicking() {
             turn.wait(limit)?;
         }
         loop {

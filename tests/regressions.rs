@@ -1142,3 +1142,29 @@ fn a_timer_outlives_a_timeout_that_it_was_left() {
         assert!(timer.cancel());
     });
 }
+
+/// A destructor that read a socket while its greenlet unwound was refused what had come since the
+/// hub had last looked.
+#[cfg(not(hard_switch))] // there every call looks
+#[test]
+fn who_unwinds_finds_what_has_come() {
+    struct ReadsAtDrop(TcpStream, Rc<Cell<u8>>);
+    impl Drop for ReadsAtDrop {
+        fn drop(&mut self) {
+            let mut last = [0];
+            if self.0.read(&mut last).is_ok() {
+                self.1.set(last[0]);
+            }
+        }
+    }
+    within(MINUTE, || {
+        let (stream, mut peer) = tcp_pair();
+        let found = Rc::new(Cell::new(0));
+        let reads = ReadsAtDrop(stream, found.clone());
+        let reader = spawn(move || (&reads.0).read(&mut [0]).map(|_| ()));
+        until_parked(reader.id());
+        peer.write_all(b"x").unwrap();
+        reader.kill();
+        assert_eq!(found.get(), b'x');
+    });
+}

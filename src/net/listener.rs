@@ -36,6 +36,10 @@ pub struct TcpListener {
     shared: Rc<Socket<net::TcpListener>>,
 }
 
+/// One thread accepts for all, between other things it does. Who finds no room tries again after a
+/// second, of his own accord.
+pub(super) const BACKLOG: i32 = 1024;
+
 handle!(TcpListener, net::TcpListener);
 connections!(TcpListener, TcpStream);
 options! { TcpListener:
@@ -46,13 +50,16 @@ options! { TcpListener:
 }
 
 impl TcpListener {
-    /// A socket that is bound to the first of the addresses that can be, and listens.
+    /// A socket that is bound to the first of the addresses that can be, and listens. Up to 1,024
+    /// connections may wait to be accepted, if the system allows it (std asks for 128; see
+    /// [`TcpOptions::backlog`](super::TcpOptions::backlog)).
     ///
     /// # Errors
     ///
     /// As [`std::net::TcpListener::bind`].
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
         let listener = first_that(addr.to_socket_addrs()?, |addr| net::TcpListener::bind(addr))?;
+        rustix::net::listen(&listener, BACKLOG)?;
         Ok(TcpListener::from(listener))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{Socket, TcpKeepalive};
 
 use super::addrs::{ToSocketAddrs, first_that};
-use super::listener::TcpListener;
+use super::listener::{BACKLOG, TcpListener};
 use super::socket::not_zero;
 use super::stream::{TcpStream, connect_by, connect_with, tcp_socket};
 use crate::wait::Limit;
@@ -54,9 +54,6 @@ pub struct TcpOptions {
     bind: Option<SocketAddr>,
 }
 
-/// Std's.
-const BACKLOG: u32 = 128;
-
 impl TcpOptions {
     /// Nothing said yet.
     #[must_use]
@@ -64,7 +61,7 @@ impl TcpOptions {
         TcpOptions::default()
     }
 
-    /// Sets how many connections may wait to be accepted. Unless said, 128. The system has a limit
+    /// Sets how many connections may wait to be accepted. Unless said, 1,024. The system has a limit
     /// of its own (`net.core.somaxconn` on Linux).
     pub fn backlog(&mut self, connections: u32) -> &mut TcpOptions {
         self.backlog = Some(connections);
@@ -163,8 +160,8 @@ impl TcpOptions {
         first_that(addr.to_socket_addrs()?, |addr| {
             let socket = self.socket(addr, true)?;
             socket.bind(&(*addr).into())?;
-            let backlog = self.backlog.unwrap_or(BACKLOG);
-            socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+            let most = |backlog| i32::try_from(backlog).unwrap_or(i32::MAX);
+            socket.listen(self.backlog.map_or(BACKLOG, most))?;
             Ok(TcpListener::from(std::net::TcpListener::from(socket)))
         })
     }

@@ -90,7 +90,7 @@ impl<D: Door> Engine<D> {
             handler: RefCell::new(None),
             pool: RefCell::new(None),
             most: Cell::new(usize::MAX),
-            backlog: Cell::new(128), // std's
+            backlog: Cell::new(1024), // what `TcpListener::bind` asks for
             guests: Rc::default(),
             porter: Cell::new(TaskId::NOBODY),
             round: Cell::new(0),

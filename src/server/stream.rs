@@ -164,7 +164,7 @@ impl<L: Accept> StreamServer<L> {
     }
 
     /// Sets how many may wait to be accepted, as `listen(2)` does. The system has an upper bound of
-    /// its own (`net.core.somaxconn` on Linux), and std asks for 128.
+    /// its own (`net.core.somaxconn` on Linux). [`bind`](StreamServer::bind) asks for 1,024.
     ///
     /// # Panics
     ///

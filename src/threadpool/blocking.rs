@@ -18,7 +18,8 @@ use crate::hub;
 ///
 /// # Errors
 ///
-/// Of the waiting alone: if the caller must not wait for another reason, or the job was dropped.
+/// Of the waiting alone: if the caller must not wait for another reason, if no thread can be started,
+/// or if the job was dropped.
 #[track_caller]
 pub(crate) fn blocking<F, T>(f: F) -> io::Result<T>
 where
@@ -29,7 +30,7 @@ where
     if thread::panicking() || hub::has_ended() || pool.is_here() {
         return Ok(f());
     }
-    let job = pool.spawn(f);
+    let job = pool.job(f)?;
     job.join();
     match job.try_get() {
         Ok(Ok(value)) => Ok(value),

@@ -128,6 +128,22 @@ impl ThreadPool {
         })
     }
 
+    /// As [`spawn`](ThreadPool::spawn), for those who can say that there is no thread.
+    #[track_caller]
+    pub(super) fn job<F, T>(&self, f: F) -> io::Result<Job<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in(f, Patience::Endless).map_err(|(f, refused)| {
+            drop(f);
+            match refused {
+                Refused::NoThread(error) => error,
+                other => refused_to(other),
+            }
+        })
+    }
+
     /// As [`spawn`](ThreadPool::spawn), but waits at most so long for a place.
     ///
     /// # Errors

@@ -96,8 +96,9 @@ impl From<Elapsed> for io::Error {
 /// parked greenlet with what it waits for and where it was spawned. The same text goes to standard
 /// error, because a panic hook cannot print a payload that is not a string.
 ///
-/// A timer, a socket somebody waits on and a live [`Remote`](crate::Remote) each count as something
-/// that may wake. gevent's `LoopExit`.
+/// A timer, a socket somebody waits on, a job on a thread, a handler of signals or a listener to them,
+/// a child somebody waits for, and a live [`Remote`](crate::Remote) each count as something that may
+/// wake. gevent's `LoopExit`.
 #[derive(Clone)]
 pub struct BlocksForever {
     report: String,

@@ -63,8 +63,8 @@
 //! Everything here is local to its thread, and the compiler sees to it; each thread can have a hub.
 //! [`Remote`] is the one door from other threads.
 //!
-//! What blocks without this crate's knowing (`std::thread::sleep`, `std::net`, a lock of std's that
-//! another greenlet holds) blocks the whole thread. A `RefCell` or a lock that is borrowed across a
+//! What blocks without this crate's knowing (`std::thread::sleep`, `std::net`, `std::fs`, a lock of
+//! std's that another greenlet holds) blocks the whole thread; [`offload`] has another thread do it. A `RefCell` or a lock that is borrowed across a
 //! call that waits can be met by another greenlet meanwhile.
 //!
 //! # Stacks
@@ -81,8 +81,18 @@
 //! hand what is released to the first who waits, and lose nothing when a waiter is killed. A
 //! deadlock of the main greenlet is reported with who waits for which lock, and who holds it.
 //!
+//! # The world outside
+//!
+//! [`net`] has std's sockets, [`fs`] its files, [`process`] its children and [`io`] the standard
+//! streams and any other descriptor, each name for name, so that `use std::net` becomes `use
+//! greenloom::net` and all else stays. Where the kernel can tell when a call would go through, the
+//! greenlet waits for that; where it cannot (files, looking up names), a [thread](threadpool) makes
+//! the call. [`server`] accepts connections, so many at a time, and ends gracefully; [`signal`] says
+//! when.
+//!
 //! # Features
 //!
+//! - `ureq`: `http`, the HTTP client ureq on these sockets.
 //! - `sanitizer`: tells AddressSanitizer about switches, for builds with `-Zsanitizer=address`.
 //!
 //! # For those who know gevent
@@ -104,11 +114,17 @@
 //! | `queue.Channel`, `multiprocessing.Pipe()` | [`queue::channel`], [`queue::pipe`] |
 //! | `pool.Group`, `pool.Pool` | [`pool::Group`], [`pool::Pool`] |
 //! | `p.map`, `p.imap`, `p.imap_unordered`, `p.apply_cb` | [`Pool::map`](pool::Pool::map), [`imap`](pool::Pool::imap), [`imap_unordered`](pool::Pool::imap_unordered), [`apply_cb`](pool::Pool::apply_cb) |
-//! | `concurrent.futures` | [`concurrent::GreenletPoolExecutor`], [`concurrent::Future`], [`concurrent::wait`], [`concurrent::as_completed`] |
+//! | `concurrent.futures` | [`concurrent::GreenletPoolExecutor`], [`concurrent::ThreadPoolExecutor`], [`concurrent::Future`], [`concurrent::wait`], [`concurrent::as_completed`] |
 //! | `get_hub()`, `hub.handle_error` | [`Hub::current`], [`Hub::on_error`] |
 //! | `hub.loop.run_callback_threadsafe` | [`Remote::spawn`] |
 //! | `greenlet.greenlet`, `switch`, `throw` | [`raw::Coroutine`] |
-//! | `socket`, `monkey.patch_all()` | [`net`]; patching is to come |
+//! | `socket`, `getaddrinfo`, `hub.resolver` | [`net`], [`net::lookup`], [`net::set_resolver`] |
+//! | `server.StreamServer`, `server.DatagramServer` | [`server::StreamServer`], [`server::DatagramServer`] |
+//! | `threadpool.ThreadPool`, `threadpool.apply` | [`threadpool::ThreadPool`], [`offload`] |
+//! | `fileobject.FileObjectPosix`, `FileObjectThread` | [`io::Io`], [`fs::File`] |
+//! | `subprocess.Popen`, `run`, `communicate` | [`process::Command`], [`process::Child`] |
+//! | `signal_handler` | [`signal::on`], [`signal::wait`], [`signal::Signals`] |
+//! | `monkey.patch_all()` | to come |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

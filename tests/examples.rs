@@ -50,6 +50,9 @@ mod ordered;
 #[path = "../examples/pool.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod pool;
+#[path = "../examples/portscan.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod portscan;
 #[path = "../examples/priority.rs"]
 mod priority;
 #[path = "../examples/producer_consumer.rs"]
@@ -64,6 +67,9 @@ mod shell;
 #[path = "../examples/sleepers.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod sleepers;
+#[path = "../examples/socks5.rs"]
+#[expect(dead_code, reason = "its `main` is not called")]
+mod socks5;
 #[path = "../examples/switch.rs"]
 mod switch;
 #[path = "../examples/tls_echo.rs"]

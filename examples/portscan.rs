@@ -1,0 +1,417 @@
+//! Looks which ports of a machine are open: many connections at the same time, by a pool.
+//!
+//! ```text
+//! cargo run --release --example portscan                            # 127.0.0.1, ports 1 to 1024
+//! cargo run --release --example portscan -- 127.0.0.1:1-65535 --jobs 500
+//! cargo run --release --example portscan -- [::1]:22,80,8000-8100
+//! ```
+//!
+//! It tries what it is asked to and nothing else. A machine that is not yours should be asked about
+//! only if its owner agrees.
+//!
+//! One probe is three lines of blocking code; `imap_unordered` keeps `--jobs` of them going, and hands
+//! out what they found in the order in which they end, which is what a progress bar wants.
+
+#![expect(clippy::print_stdout, reason = "the table is what this is for")]
+#![expect(clippy::print_stderr, reason = "what is wrong does not belong into the table")]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use greenloom::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use greenloom::pool::Pool;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Looks which ports of a machine are open.
+#[derive(Debug, Parser)]
+struct Args {
+    /// What to try: a name or an address, and ports, such as localhost:22,8000-8100
+    #[arg(value_name = "HOST:PORTS", default_value = "127.0.0.1:1-1024")]
+    target: Target,
+    /// How many ports are tried at the same time
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
+    jobs: usize,
+    /// For how many milliseconds to wait for an answer
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = 1..)]
+    timeout: i64,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn main() -> ExitCode {
+    let Args { target, jobs, timeout } = Args::parse();
+    let ip = match target.resolve() {
+        Ok(ip) => ip,
+        Err(error) => {
+            eprintln!("portscan: cannot find {}: {error}", target.host);
+            return ExitCode::FAILURE;
+        }
+    };
+    let bar = progress_bar(&target);
+    let timeout = Duration::from_millis(timeout.unsigned_abs());
+    let report = scan(ip, &target.ports, jobs, timeout, &bar);
+    bar.finish_and_clear();
+    print!("{report}");
+    match report.failures.first() {
+        None => ExitCode::SUCCESS,
+        Some((port, error)) => {
+            let count = report.failures.len();
+            eprintln!("portscan: {count} ports could not be tried; port {port}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn progress_bar(target: &Target) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} ports, {eta} left")
+        .expect("the template is sound");
+    ProgressBar::new(target.ports.count()).with_style(style)
+}
+
+// ------------------------------------------------------------------------------ what to try
+
+/// A host and some of its ports.
+#[derive(Clone, Debug)]
+struct Target {
+    host: String,
+    ports: Ports,
+}
+
+impl Target {
+    /// The address of the host; the first of them, if there are several.
+    fn resolve(&self) -> io::Result<IpAddr> {
+        let mut addresses = (self.host.as_str(), 0).to_socket_addrs()?;
+        let first = addresses.next().ok_or_else(|| io::Error::other("it has no address"))?;
+        Ok(first.ip())
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        let (host, ports) = text.rsplit_once(':').ok_or("there is no colon before the ports")?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(inner) => inner,
+            None if host.contains(':') => return Err("an IPv6 address stands in [brackets]".into()),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err("there is no host before the colon".into());
+        }
+        Ok(Target { host: host.into(), ports: ports.parse()? })
+    }
+}
+
+/// Ranges of ports that do not overlap, from the lowest to the highest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ports(Vec<RangeInclusive<u16>>);
+
+impl Ports {
+    fn count(&self) -> u64 {
+        self.0.iter().map(|range| u64::from(range.end() - range.start()) + 1).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u16> + use<> {
+        self.0.clone().into_iter().flatten()
+    }
+}
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Ports, String> {
+        let port = |text: &str| match text.trim().parse() {
+            Ok(0) | Err(_) => Err(format!("{text:?} is not a port, which is 1 to 65535")),
+            Ok(port) => Ok(port),
+        };
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (port(first)?, port(last)?);
+            if first > last {
+                return Err(format!("{part:?} ends before it begins"));
+            }
+            Ok(first..=last)
+        };
+        let mut ranges = text.split(',').map(range).collect::<Result<Vec<_>, String>>()?;
+        ranges.sort_by_key(|range| *range.start());
+        if ranges.windows(2).any(|pair| pair[0].end() >= pair[1].start()) {
+            return Err("a port is named twice".into());
+        }
+        Ok(Ports(ranges))
+    }
+}
+
+// ---------------------------------------------------------------------------------- trying
+
+/// What came of one port.
+#[derive(Debug)]
+enum Answer {
+    /// Somebody accepted, after so long.
+    Open(Duration),
+    /// The machine says that nobody listens there.
+    Closed,
+    /// Nothing came back in time: a firewall, most likely.
+    Silent,
+    /// It could not be tried.
+    Failed(io::Error),
+}
+
+fn probe(address: SocketAddr, timeout: Duration) -> Answer {
+    let start = Instant::now();
+    match TcpStream::connect_timeout(&address, timeout) {
+        // The system may have picked the very port that we knock at for our own end, and a socket
+        // that calls itself answers.
+        Ok(stream) if stream.local_addr().is_ok_and(|own| own == address) => Answer::Closed,
+        Ok(_) => Answer::Open(start.elapsed()),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Answer::Closed,
+            io::ErrorKind::TimedOut => Answer::Silent,
+            _ => Answer::Failed(error),
+        },
+    }
+}
+
+/// Tries all `ports`, `jobs` of them at a time.
+fn scan(ip: IpAddr, ports: &Ports, jobs: usize, timeout: Duration, bar: &ProgressBar) -> Report {
+    let start = Instant::now();
+    let pool = Pool::new(jobs);
+    let answers = pool.imap_unordered(ports.iter(), move |port| {
+        (port, probe(SocketAddr::new(ip, port), timeout))
+    });
+
+    let mut report = Report { services: services(), ..Report::new(ip) };
+    for (port, answer) in answers {
+        bar.inc(1);
+        match answer {
+            Answer::Open(after) => report.open.push((port, after)),
+            Answer::Closed => report.closed += 1,
+            Answer::Silent => report.silent += 1,
+            Answer::Failed(error) => report.failures.push((port, error)),
+        }
+    }
+    report.open.sort_unstable();
+    report.failures.sort_unstable_by_key(|(port, _)| *port);
+    report.took = start.elapsed();
+    report
+}
+
+// --------------------------------------------------------------------------------- telling
+
+struct Report {
+    ip: IpAddr,
+    /// Port, and how long it took to answer.
+    open: Vec<(u16, Duration)>,
+    closed: usize,
+    silent: usize,
+    failures: Vec<(u16, io::Error)>,
+    took: Duration,
+    services: HashMap<u16, String>,
+}
+
+impl Report {
+    fn new(ip: IpAddr) -> Report {
+        Report {
+            ip,
+            open: Vec::new(),
+            closed: 0,
+            silent: 0,
+            failures: Vec::new(),
+            took: Duration::ZERO,
+            services: HashMap::new(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.open.is_empty() {
+            writeln!(f, "{:>5}  {:20}  ANSWERED IN", "PORT", "SERVICE")?;
+        }
+        for (port, after) in &self.open {
+            let service = self.services.get(port).map_or("-", String::as_str);
+            writeln!(f, "{port:>5}  {service:20}  {:.1} ms", after.as_secs_f64() * 1e3)?;
+        }
+        let Report { ip, closed, silent, took, .. } = self;
+        let (open, took) = (self.open.len(), took.as_secs_f64());
+        writeln!(f, "{ip}: {open} open, {closed} closed, {silent} silent, in {took:.2} s")
+    }
+}
+
+/// What the ports are for, as the system knows it, or at least the best known of them.
+fn services() -> HashMap<u16, String> {
+    // A disk may be slow, and this thread has others to serve (if this were part of a larger program).
+    let known = greenloom::offload(|| std::fs::read_to_string("/etc/services"));
+    parse_services(known.as_deref().unwrap_or(WELL_KNOWN))
+}
+
+/// `name port/protocol aliases # comment`, a line each.
+fn parse_services(text: &str) -> HashMap<u16, String> {
+    let parse = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let (name, port) = (words.next()?, words.next()?.strip_suffix("/tcp")?);
+        Some((port.parse().ok()?, name.to_owned()))
+    };
+    // The first name of a port is the one to show.
+    text.lines().rev().filter_map(parse).collect()
+}
+
+const WELL_KNOWN: &str = "
+    ftp 21/tcp
+    ssh 22/tcp
+    telnet 23/tcp
+    smtp 25/tcp
+    domain 53/tcp
+    http 80/tcp
+    pop3 110/tcp
+    imap2 143/tcp
+    https 443/tcp
+    mysql 3306/tcp
+    postgresql 5432/tcp
+    redis 6379/tcp
+    http-alt 8080/tcp
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenloom::net::{Ipv4Addr, TcpListener};
+    use std::iter;
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn ports(text: &str) -> Ports {
+        text.parse().unwrap()
+    }
+
+    fn run(ports: &Ports, jobs: usize) -> Report {
+        scan(LOCAL, ports, jobs, MINUTE, &ProgressBar::hidden())
+    }
+
+    fn open(report: &Report) -> Vec<u16> {
+        report.open.iter().map(|(port, _)| *port).collect()
+    }
+
+    /// Some listeners, and their ports in order.
+    fn listeners(count: usize) -> (Vec<TcpListener>, Vec<u16>) {
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners: Vec<_> = iter::repeat_with(bind).take(count).collect();
+        let mut ports: Vec<_> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        ports.sort_unstable();
+        (listeners, ports)
+    }
+
+    #[test]
+    fn runs() {
+        let (_listeners, expected) = listeners(3);
+        let list: Vec<_> = expected.iter().map(u16::to_string).collect();
+        for jobs in [1, 2, 100] {
+            let report = run(&ports(&list.join(",")), jobs);
+            assert_eq!(open(&report), expected);
+            assert_eq!((report.closed, report.silent, report.failures.len()), (0, 0, 0));
+        }
+    }
+
+    /// A whole neighbourhood: every port of it has an answer, and ours is among the open ones.
+    #[test]
+    fn a_range() {
+        let (_listeners, ours) = listeners(1);
+        let first = ours[0].saturating_sub(200).max(1);
+        let range = Ports(vec![first..=ours[0]]);
+        let report = run(&range, 50);
+        assert!(open(&report).contains(&ours[0]), "{report}");
+        let answers = report.open.len() + report.closed + report.silent + report.failures.len();
+        assert_eq!(answers as u64, range.count());
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+    }
+
+    /// Nobody else gets a port while a socket is bound to it, and nobody listens at this one.
+    #[test]
+    fn a_closed_port() {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(LOCAL, 0).into()).unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        let report = run(&ports(&port.to_string()), 1);
+        assert_eq!((report.open.len(), report.closed), (0, 1));
+        assert!(report.to_string().starts_with("127.0.0.1: 0 open, 1 closed, 0 silent"));
+    }
+
+    /// A socket that calls itself: what happens to one probe in some ten thousand.
+    #[test]
+    fn who_answers_himself_is_not_there() {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(LOCAL, 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        socket.connect(&address).unwrap();
+        let stream = std::net::TcpStream::from(socket);
+        assert_eq!(stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        drop(stream);
+        assert!(matches!(probe(address.as_socket().unwrap(), MINUTE), Answer::Closed));
+    }
+
+    #[test]
+    fn ports_are_read_from_the_command_line() {
+        assert_eq!(ports("80").0, [80..=80]);
+        assert_eq!(ports("1-1024").0, [1..=1024]);
+        assert_eq!(ports("8000-8100,22, 80").0, [22..=22, 80..=80, 8000..=8100]);
+        assert_eq!(ports("1-65535").count(), 65_535);
+        assert_eq!(ports("7-9,1").iter().collect::<Vec<_>>(), [1, 7, 8, 9]);
+        for wrong in ["", "0", "65536", "http", "9-7", "1,", "-", "1-2-3", "5,1-10", "80,80"] {
+            assert!(wrong.parse::<Ports>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn targets_are_read_from_the_command_line() {
+        let host = |text: &str| text.parse::<Target>().map(|target| target.host);
+        assert_eq!(host("127.0.0.1:80").unwrap(), "127.0.0.1");
+        assert_eq!(host("localhost:1-10").unwrap(), "localhost");
+        assert_eq!(host("[::1]:80,81").unwrap(), "::1");
+        for wrong in ["localhost", ":80", "::1:80", "localhost:", "[]:80", "80"] {
+            assert!(host(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn services_are_known() {
+        let known = parse_services(WELL_KNOWN);
+        assert_eq!((known[&22].as_str(), known[&443].as_str()), ("ssh", "https"));
+        let odd = parse_services("# c\n\na 1/tcp\nb 1/tcp x y\nc 2/udp\nd\ne /tcp\nf 3/tcp # 4/tcp");
+        assert_eq!(odd, HashMap::from([(1, "a".to_owned()), (3, "f".to_owned())]));
+        assert!(services().len() >= known.len());
+    }
+
+    #[test]
+    fn a_table_is_a_table() {
+        let mut report = Report::new(LOCAL);
+        report.open = vec![(22, Duration::from_micros(1200)), (60_000, Duration::ZERO)];
+        report.services = parse_services(WELL_KNOWN);
+        assert_eq!(
+            report.to_string(),
+            " PORT  SERVICE               ANSWERED IN\n   \
+             22  ssh                   1.2 ms\n\
+             60000  -                     0.0 ms\n\
+             127.0.0.1: 2 open, 0 closed, 0 silent, in 0.00 s\n"
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+        assert_eq!(Args::parse_from(["portscan"]).target.ports.count(), 1024);
+    }
+}

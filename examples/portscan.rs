@@ -389,7 +389,8 @@ mod tests {
     fn services_are_known() {
         let known = parse_services(WELL_KNOWN);
         assert_eq!((known[&22].as_str(), known[&443].as_str()), ("ssh", "https"));
-        let odd = parse_services("# c\n\na 1/tcp\nb 1/tcp x y\nc 2/udp\nd\ne /tcp\nf 3/tcp # 4/tcp");
+        let odd =
+            parse_services("# c\n\na 1/tcp\nb 1/tcp x y\nc 2/udp\nd\ne /tcp\nf 3/tcp # 4/tcp");
         assert_eq!(odd, HashMap::from([(1, "a".to_owned()), (3, "f".to_owned())]));
         assert!(services().len() >= known.len());
     }

@@ -131,7 +131,9 @@ fn negotiate(mut client: &TcpStream, rules: &Rules) -> Result<(Target, TcpStream
 
     let server = with_timeout(rules.patience, || target.connect())
         .unwrap_or_else(|elapsed| Err((Answer::HostUnreachable, elapsed.into())))
-        .map_err(|(answer, error)| Refusal::new(answer.encode(None), format!("{target}: {error}")))?;
+        .map_err(|(answer, error)| {
+            Refusal::new(answer.encode(None), format!("{target}: {error}"))
+        })?;
     client.write_all(&Answer::Granted.encode(Some(server.local_addr()?)))?;
     Ok((target, server))
 }

@@ -7,7 +7,6 @@ mod util;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -20,8 +19,8 @@ use greenloom::net::{TcpListener, TcpStream};
 use greenloom::sync::Event;
 use greenloom::threadpool::{Job, ThreadPool};
 use greenloom::{
-    Elapsed, Greenlet, JoinError, Timeout, Waitable, iwait, joinall, joinall_timeout, offload,
-    sleep, spawn, wait_any, with_timeout, yield_now,
+    Elapsed, Greenlet, JoinError, Waitable, iwait, joinall, joinall_timeout, offload, sleep, spawn,
+    wait_any, with_timeout, yield_now,
 };
 use net_util::{in_child, is_child, stderr_of, this_thread, until_asleep};
 use util::words::{Lcg, Unwound, nothing_is_left, while_unwinding};
@@ -80,9 +79,10 @@ impl Gate {
 }
 
 /// Counts tokens that travel: how many were made, and how many dropped.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Tally(Arc<(AtomicUsize, AtomicUsize)>);
 
+#[derive(Debug)]
 struct Token(Tally);
 
 impl Tally {
@@ -371,8 +371,9 @@ fn a_result_may_panic_as_it_is_dropped() {
         let (pool, tally) = (ThreadPool::new(1), Tally::new());
         for _ in 0..5 {
             // On the thread of the pool.
-            let bomb = Bomb(tally.token());
-            drop(pool.spawn(move || bomb));
+            let gate = Gate::new();
+            drop(pool.spawn(gate.then(Bomb(tally.token()))));
+            gate.open();
             assert_eq!(pool.apply(|| 1), 1);
         }
         eventually(|| tally.alive() == 0);
@@ -741,13 +742,12 @@ fn who_gives_up_waiting_for_a_place_has_not_handed_in() {
             move || pool.apply(job)
         });
         let last = parked_spawner(&pool, job(6));
-        assert_eq!(tally.alive(), 6);
 
         killed.kill();
         assert!(killed.get().unwrap_err().is_killed());
         assert!(limited.get().unwrap() && refused.get().unwrap());
         applies.kill();
-        assert_eq!(tally.alive(), 2, "four have been dropped");
+        assert_eq!((tally.made(), tally.alive()), (6, 2), "four have been dropped");
 
         gate.open();
         for spawner in [kept, last] {
@@ -767,16 +767,16 @@ fn who_is_killed_after_his_turn_has_handed_in() {
             let (pool, gate, notes) = full();
             let (tally, next) = (Tally::new(), Gate::new());
             let token = tally.token();
+            // Long enough to come to the line below before it is over.
+            let (start, soon) = (Instant::now(), ms(300));
+            let limit = if unwound == Unwound::Timeout { soon } else { HOUR };
             let spawner = spawn({
                 let (pool, job) = (pool.clone(), notes.job(1));
                 let job = move || {
                     job();
                     token
                 };
-                move || {
-                    let limit = if unwound == Unwound::Timeout { ms(5) } else { HOUR };
-                    with_timeout(limit, || pool.spawn(job)).map(drop)
-                }
+                move || with_timeout(limit, || pool.spawn(job)).map(drop)
             });
             until_parked(spawner.id());
             let behind = parked_spawner(&pool, next.then(()));
@@ -785,7 +785,7 @@ fn who_is_killed_after_his_turn_has_handed_in() {
             meanwhile(|| notes.list() == [0, 1]);
             match unwound {
                 Unwound::Kill => spawner.kill_nowait(),
-                _ => util::spin(ms(6)),
+                _ => meanwhile(|| start.elapsed() > limit),
             }
             let end = end_of(spawner);
             assert!(matches!(end, End::Killed | End::Value(_)), "{end:?}");
@@ -949,7 +949,7 @@ fn many_results_come_at_once() {
             })
             .collect();
         gate.open();
-        meanwhile(|| count.load(SeqCst) == JOBS && pool.running() == 0);
+        meanwhile(|| count.load(SeqCst) == JOBS && pool.idle_threads() == 2);
         assert_eq!(ended.get(), 0, "nobody had a turn");
         until(|| ended.get() > 0);
         let mut turns = 1;
@@ -1007,7 +1007,6 @@ fn a_job_outlives_its_waiter() {
                     _ => Ok(wait(&pool, job)),
                 }
             });
-            until_parked(waiter.id());
             eventually(|| pool.running() == 1);
             match unwound {
                 Unwound::Kill => {
@@ -1039,17 +1038,18 @@ fn ended_and_interrupted_in_one_turn() {
             for kill in [true, false] {
                 let (pool, gate, results) = (ThreadPool::new(1), Gate::new(), Tally::new());
                 let job = Box::new(gate.then(results.token()));
+                let (start, limit) = (Instant::now(), if kill { HOUR } else { ms(20) });
                 let waiter = spawn({
                     let pool = pool.clone();
-                    move || with_timeout(if kill { HOUR } else { ms(5) }, || wait(&pool, job))
+                    move || with_timeout(limit, || wait(&pool, job))
                 });
-                until_parked(waiter.id());
+                eventually(|| pool.running() == 1);
                 gate.open();
                 meanwhile(|| pool.running() == 0);
                 if kill {
                     waiter.kill();
                 } else {
-                    util::spin(ms(6));
+                    meanwhile(|| start.elapsed() > limit);
                 }
                 drop(end_of(waiter));
                 assert_eq!((results.made(), results.dropped()), (1, 1));
@@ -1066,11 +1066,7 @@ fn one_may_wait_again() {
         let (pool, gate) = (ThreadPool::new(1), Gate::new());
         let job = pool.spawn(gate.then(5));
         assert_eq!(with_timeout(ms(1), || job.join()), Err(Elapsed));
-        let waited = swallow(|| {
-            let _timeout = Timeout::start(ms(1));
-            job.join();
-        });
-        assert!(waited.unwrap_err().is::<Elapsed>());
+        assert!(!job.join_timeout(ms(1)));
         let job = job.get_timeout(ms(1)).unwrap_err();
         gate.open();
         assert_eq!(job.get().unwrap(), 5);
@@ -1405,6 +1401,7 @@ fn a_pool_ends_with_its_last_handle() {
             held.pass();
         });
         let jobs = [1, 2, 3].map(|n| pool.spawn(notes.job(n)));
+        eventually(|| pool.running() == 1);
         drop(pool.clone());
         assert_eq!(pool.queued(), 3, "there is still another handle");
         drop(pool);

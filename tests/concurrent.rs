@@ -9,11 +9,14 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::resume_unwind;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Instant;
 
 use greenloom::concurrent::{
     ALL_COMPLETED, Executor, FIRST_COMPLETED, FIRST_EXCEPTION, Future, FutureError,
-    GreenletPoolExecutor, ReturnWhen, Waited, as_completed, wait, wait_timeout,
+    GreenletPoolExecutor, ReturnWhen, ThreadPoolExecutor, Waited, as_completed, wait, wait_timeout,
 };
 use greenloom::queue::Queue;
 use greenloom::sync::Event;
@@ -21,6 +24,8 @@ use greenloom::{
     Elapsed, Greenlet, Waitable, catch_interrupt, current, iwait, joinall, sleep, spawn, wait_any,
     wait_any_timeout, with_timeout, yield_now,
 };
+use util::jobs::{Gate, Notes, Tally, eventually, meanwhile};
+use util::words::{never_switches, nothing_is_left, while_unwinding};
 use util::{
     End, HOUR, Living, Log, MINUTE, at_drop, blocks_forever, end_of, message, ms, reports, settle,
     spin, state_of, stuck, swallow, until, waits, within,
@@ -1230,6 +1235,7 @@ fn code_may_be_generic_over_executors() {
     }
     within(MINUTE, || {
         assert_eq!(sum_of_squares(&GreenletPoolExecutor::new(2), 4), (30, 30));
+        assert_eq!(sum_of_squares(&ThreadPoolExecutor::new(2), 4), (30, 30));
     });
 }
 
@@ -1314,5 +1320,556 @@ fn a_thread_may_end_while_jobs_run() {
         let _reading = parked(spawn(move || drop(other.result())));
         let _waiting = parked(spawn(move || drop(wait([&running], ALL_COMPLETED))));
         let _ending = parked(spawn(move || executor.shutdown()));
+    });
+}
+
+// ---------------------------------------------------------------- threads: submitting
+
+/// An executor of one thread, which stands before a gate, and the future of that.
+fn busy_thread() -> (ThreadPoolExecutor, Gate, Future<()>) {
+    let (executor, gate) = (ThreadPoolExecutor::new(1), Gate::new());
+    let job = executor.submit(gate.then(()));
+    eventually(|| job.is_running());
+    (executor, gate, job)
+}
+
+/// At most so many jobs run, on threads of their own; the others are queued, however many.
+#[test]
+fn jobs_run_on_threads() {
+    within(MINUTE, || {
+        for workers in [1, 3] {
+            let executor = ThreadPoolExecutor::new(workers);
+            let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let futures: Vec<_> = (0..200)
+                .map(|_| {
+                    let (inside, most) = (inside.clone(), most.clone());
+                    executor.submit(move || {
+                        most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                        thread::yield_now();
+                        inside.fetch_sub(1, SeqCst);
+                        thread::current().id()
+                    })
+                })
+                .collect();
+            for future in &futures {
+                assert_ne!(future.result().unwrap(), thread::current().id());
+            }
+            assert!((1..=workers).contains(&most.load(SeqCst)));
+            executor.shutdown();
+        }
+    });
+}
+
+#[test]
+fn queued_jobs_run_in_order_on_a_thread() {
+    within(MINUTE, || {
+        let ((executor, gate, _), notes) = (busy_thread(), Notes::new());
+        let futures: Vec<_> = (0..50).map(|n| executor.submit(notes.job(n))).collect();
+        assert_eq!(notes.list(), []);
+        gate.open();
+        wait(&futures, ALL_COMPLETED);
+        assert_eq!(notes.list(), (0..50).collect::<Vec<_>>());
+    });
+}
+
+/// The queue has no bound, so nobody has to wait for a place in it.
+#[test]
+fn to_submit_to_a_thread_is_not_to_wait() {
+    within(MINUTE, || {
+        let (executor, gate, _) = busy_thread();
+        never_switches(|| {
+            for _ in 0..1_000 {
+                executor.submit(|| ());
+            }
+        });
+        gate.open();
+        executor.shutdown();
+    });
+}
+
+#[test]
+fn a_thread_executor_needs_a_worker() {
+    within(MINUTE, || {
+        assert!(swallow(|| ThreadPoolExecutor::new(0)).is_err());
+    });
+}
+
+/// Neither the future nor the executor need to be kept.
+#[test]
+fn a_job_on_a_thread_outlives_its_handles() {
+    within(MINUTE, || {
+        let ((executor, gate, first), notes) = (busy_thread(), Notes::new());
+        let results = Tally::new();
+        let token = results.token();
+        drop(executor.submit(move || token));
+        drop(executor.submit(notes.job(1)));
+        drop((executor, first));
+        gate.open();
+        eventually(|| notes.list() == [1] && results.alive() == 0);
+        nothing_is_left();
+    });
+}
+
+/// H13: a job that runs may wake somebody; one that has ended cannot.
+#[test]
+fn a_job_on_a_thread_may_wake() {
+    within(MINUTE, || {
+        let (_executor, gate, job) = busy_thread();
+        let (tell, told) = mpsc::channel::<()>();
+        let opener = thread::spawn(move || {
+            told.recv().unwrap();
+            gate.open();
+        });
+        job.add_done_callback(|_| ());
+        tell.send(()).unwrap();
+        job.result().unwrap();
+        opener.join().unwrap();
+        settle();
+        nothing_is_left();
+    });
+}
+
+// ------------------------------------------------------ threads: states, cancel, results
+
+#[test]
+fn the_states_of_a_future_on_a_thread() {
+    within(MINUTE, || {
+        let (executor, gate, running) = busy_thread();
+        let queued = executor.submit(|| 2);
+        let states =
+            |future: &Future<u32>| (future.is_running(), future.is_done(), future.is_cancelled());
+        assert!(running.is_running() && !running.is_done());
+        assert_eq!(states(&queued), (false, false, false));
+        assert!(queued.try_result().is_none());
+        gate.open();
+        assert_eq!(queued.result().unwrap(), 2);
+        assert_eq!(states(&queued), (false, true, false));
+
+        let (executor, gate, _) = busy_thread();
+        let cancelled = executor.submit(|| 3);
+        assert!(cancelled.cancel());
+        assert_eq!(states(&cancelled), (false, true, true));
+        gate.open();
+    });
+}
+
+/// Also on a thread, a job that has begun is not interrupted.
+#[test]
+fn only_what_has_not_begun_on_a_thread_can_be_cancelled() {
+    within(MINUTE, || {
+        let ((executor, gate, running), tally) = (busy_thread(), Tally::new());
+        let token = tally.token();
+        let queued = executor.submit(move || drop(token));
+        let waiting = {
+            let queued = queued.clone();
+            parked(spawn(move || queued.result()))
+        };
+        assert!(!running.cancel());
+        assert!(queued.cancel() && queued.cancel());
+        assert!(is_cancelled(&queued.try_result().unwrap()));
+        assert_eq!(tally.alive(), 0, "it is dropped, unrun");
+        assert!(is_cancelled(&waiting.get().unwrap()));
+        gate.open();
+        running.result().unwrap();
+        assert!(!running.cancel() && !running.is_cancelled());
+        // The thread is none the worse for it.
+        assert_eq!(executor.submit(|| 5).result().unwrap(), 5);
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn a_result_of_a_thread_can_be_read_many_times() {
+    within(MINUTE, || {
+        let (executor, tally) = (ThreadPoolExecutor::new(1), Tally::new());
+        let token = tally.token();
+        let future = executor.submit(move || (String::from("text"), token));
+        assert_eq!(future.result_ref().unwrap().0, "text");
+        assert_eq!(future.clone().result_ref().unwrap().0, "text");
+        assert!(future.exception().is_none());
+        settle();
+        let (text, token) = future.try_unwrap().ok().expect("the last handle").unwrap();
+        assert_eq!((text.as_str(), tally.alive()), ("text", 1));
+        drop(token);
+        assert_eq!(tally.alive(), 0);
+        // Nobody takes it: it goes with the last handle.
+        let token = tally.token();
+        let future = executor.submit(move || token);
+        future.result_ref().unwrap();
+        settle();
+        drop(future);
+        assert_eq!(tally.alive(), 0);
+    });
+}
+
+#[test]
+fn a_panic_on_a_thread_is_kept_in_the_future() {
+    within(MINUTE, || {
+        let executor = ThreadPoolExecutor::new(1);
+        let future = executor.submit(fail);
+        let error = future.result().unwrap_err();
+        assert_eq!(error.to_string(), "panicked: failed");
+        assert_eq!(future.exception().unwrap().to_string(), "panicked: failed");
+        assert!(!is_cancelled(&future.result()) && !is_killed(&future.result()));
+        assert_eq!(executor.submit(|| 1).result().unwrap(), 1);
+        assert!(reports().is_empty(), "whoever reads the future is told");
+    });
+}
+
+/// K13: to kill one who waits, or to let its time be over, leaves the job at work.
+#[test]
+fn who_waits_for_a_thread_may_be_interrupted() {
+    within(MINUTE, || {
+        let (executor, gate, _) = busy_thread();
+        let future = executor.submit(|| 8);
+        assert_eq!(future.result_timeout(ms(1)).unwrap_err(), Elapsed);
+        assert_eq!(with_timeout(ms(1), || future.result()).unwrap_err(), Elapsed);
+        let reader = {
+            let future = future.clone();
+            parked(spawn(move || future.result()))
+        };
+        let other = {
+            let future = future.clone();
+            parked(spawn(move || future.result()))
+        };
+        reader.kill();
+        assert!(reader.get().unwrap_err().is_killed() && !future.is_done());
+        gate.open();
+        assert_eq!(future.result().unwrap(), 8);
+        assert_eq!(other.get().unwrap().unwrap(), 8);
+        nothing_is_left();
+    });
+}
+
+/// The job has ended, and nobody has had a turn since: the result is dropped once.
+#[test]
+fn a_result_of_a_thread_may_meet_a_kill() {
+    within(MINUTE, || {
+        let (executor, gate, _) = busy_thread();
+        let (tally, ran) = (Tally::new(), Notes::new());
+        let (token, say) = (tally.token(), ran.job(1));
+        let future = executor.submit(move || {
+            say();
+            token
+        });
+        let reader = parked(spawn(move || drop(future.result_ref())));
+        gate.open();
+        meanwhile(|| ran.list() == [1]);
+        reader.kill();
+        eventually(|| tally.alive() == 0);
+        assert_eq!(tally.dropped(), 1);
+        nothing_is_left();
+    });
+}
+
+// ------------------------------------------------------------------ threads: callbacks
+
+/// They run here, in order, in a greenlet; and they may wait.
+#[test]
+fn callbacks_run_where_the_job_was_submitted() {
+    within(MINUTE, || {
+        let (executor, gate, _) = busy_thread();
+        let (here, log) = (thread::current().id(), Log::new());
+        let future = executor.submit(|| 4);
+        for n in 0..3 {
+            let log = log.clone();
+            future.add_done_callback(move |future| {
+                assert_eq!(thread::current().id(), here);
+                assert!(!current().is_main());
+                sleep(ms(1));
+                log.say(format!("{n}: {}", future.result().unwrap()));
+            });
+        }
+        log.assert_empty();
+        gate.open();
+        until(|| log.len() == 3);
+        log.assert_is(["0: 4", "1: 4", "2: 4"]);
+        let said = log.clone();
+        future.add_done_callback(move |_| said.say("late"));
+        until(|| log.len() == 4);
+    });
+}
+
+#[test]
+fn a_callback_is_told_of_every_end_on_a_thread() {
+    within(MINUTE, || {
+        let ((executor, gate, _), log) = (busy_thread(), Log::new());
+        let tell = |future: &Future<u32>, who: &'static str| {
+            let log = log.clone();
+            future.add_done_callback(move |future| {
+                log.say(match future.result() {
+                    Ok(value) => format!("{who}: {value}"),
+                    Err(error) => format!("{who}: {error}"),
+                });
+            });
+        };
+        let (well, badly, not_at_all) =
+            (executor.submit(|| 1), executor.submit(fail), executor.submit(|| 3));
+        tell(&well, "well");
+        tell(&badly, "badly");
+        tell(&not_at_all, "not at all");
+        not_at_all.cancel();
+        gate.open();
+        until(|| log.len() == 3);
+        log.assert_has_all(["well: 1", "badly: panicked: failed", "not at all: cancelled"]);
+    });
+}
+
+/// It is reported, and keeps nobody else from being called.
+#[test]
+fn a_callback_of_a_thread_may_panic() {
+    within(MINUTE, || {
+        let ((executor, gate, _), log) = (busy_thread(), Log::new());
+        let future = executor.submit(|| ());
+        future.add_done_callback(|_| resume_unwind(Box::new("in a callback")));
+        let said = log.clone();
+        future.add_done_callback(move |_| said.say("next"));
+        gate.open();
+        until(|| log.has("next"));
+        settle();
+        assert_eq!(reports().len(), 1);
+    });
+}
+
+// --------------------------------------------------- threads: wait, as_completed, map
+
+/// Futures are futures, wherever their jobs run.
+#[test]
+fn futures_of_threads_and_greenlets_mix() {
+    within(MINUTE, || {
+        let (threads, greenlets) = (ThreadPoolExecutor::new(2), GreenletPoolExecutor::new(2));
+        let (gate, event) = (Gate::new(), Event::new());
+        let held = event.clone();
+        let on_greenlet = move |n| {
+            held.wait();
+            n
+        };
+        let futures = [
+            threads.submit(gate.then(0)),
+            greenlets.submit(move || on_greenlet(1)),
+            threads.submit(|| 2),
+            greenlets.submit(|| 3),
+        ];
+        let all = wait_timeout(&futures[2..], HOUR, ALL_COMPLETED);
+        assert_eq!(values(&all.done), [2, 3]);
+        assert_eq!(done(&futures), [2, 3]);
+        let first = wait(&futures, FIRST_COMPLETED);
+        assert_eq!((first.done.len(), first.not_done.len()), (2, 2));
+
+        let mut order = as_completed(&futures).map(|future| future.result().unwrap());
+        assert_eq!([order.next(), order.next()], [Some(2), Some(3)]);
+        gate.open();
+        assert_eq!(order.next(), Some(0));
+        event.set();
+        assert_eq!([order.next(), order.next()], [Some(1), None]);
+        assert_eq!(wait_any([&futures[0] as &dyn Waitable, &event]), 0);
+    });
+}
+
+#[test]
+fn wait_for_the_first_failure_on_a_thread() {
+    within(MINUTE, || {
+        let (executor, gate, running) = busy_thread();
+        let bad = executor.submit(|| resume_unwind(Box::new("failed")));
+        let futures = [running, bad, executor.submit(|| ())];
+        futures[2].cancel();
+        let waiting = {
+            let futures = futures.clone();
+            parked(spawn(move || wait(&futures, FIRST_EXCEPTION).done.len()))
+        };
+        gate.open();
+        assert_eq!(waiting.get().unwrap(), 3);
+    });
+}
+
+/// In the order of the items; the panic of one is raised at its place.
+#[test]
+fn map_on_threads_is_in_order() {
+    within(MINUTE, || {
+        let executor = ThreadPoolExecutor::new(3);
+        let doubled: Vec<_> = executor.map(0..500, |n| n * 2).collect();
+        assert_eq!(doubled, (0..500).map(|n| n * 2).collect::<Vec<_>>());
+        let mut odd = executor.map(0..4_u32, |n| if n == 2 { fail() } else { n });
+        assert_eq!((odd.next(), odd.next()), (Some(0), Some(1)));
+        assert_eq!(message(swallow(|| odd.next()).unwrap_err().as_ref()), "failed");
+        assert_eq!((odd.next(), odd.next()), (Some(3), None));
+    });
+}
+
+/// What has begun is done, what has not is cancelled.
+#[test]
+fn a_map_on_threads_may_be_left() {
+    within(MINUTE, || {
+        let (executor, gate, tally) = (ThreadPoolExecutor::new(1), Gate::new(), Tally::new());
+        let items = (0..10).map(|n| (n, tally.token()));
+        let held = gate.clone();
+        let notes = Notes::new();
+        let said = notes.clone();
+        let mut mapped = executor.map(items, move |(n, token)| {
+            said.job(n)();
+            if n == 1 {
+                held.pass();
+            }
+            token
+        });
+        drop(mapped.next().unwrap());
+        eventually(|| notes.list() == [0, 1]);
+        drop(mapped);
+        assert_eq!(tally.alive(), 1, "the one that runs");
+        gate.open();
+        executor.shutdown();
+        assert_eq!((notes.list(), tally.alive()), (vec![0, 1], 0));
+    });
+}
+
+// ------------------------------------------------------------------- threads: shutdown
+
+#[test]
+fn shutdown_waits_for_the_threads() {
+    within(MINUTE, || {
+        let ((executor, gate, running), notes) = (busy_thread(), Notes::new());
+        let queued = executor.submit(notes.job(1));
+        let ending = {
+            let executor = executor.clone();
+            parked(spawn(move || executor.shutdown()))
+        };
+        assert!(swallow(|| executor.submit(|| ())).is_err());
+        assert!(swallow(|| executor.map([()], |()| ()).count()).is_err());
+        assert!(!executor.shutdown_timeout(ms(1)));
+        assert!(!running.is_done());
+        gate.open();
+        ending.get().unwrap();
+        assert_eq!(notes.list(), [1]);
+        assert!(executor.shutdown_timeout(HOUR));
+        executor.shutdown();
+        // The futures have heard of it, too, as soon as anybody looks.
+        running.result().unwrap();
+        queued.result().unwrap();
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn shutdown_now_cancels_what_has_not_begun_on_a_thread() {
+    within(MINUTE, || {
+        let ((executor, gate, running), tally) = (busy_thread(), Tally::new());
+        let queued: Vec<_> = (0..3)
+            .map(|_| {
+                let token = tally.token();
+                executor.submit(move || drop(token))
+            })
+            .collect();
+        let ending = {
+            let executor = executor.clone();
+            parked(spawn(move || executor.shutdown_now()))
+        };
+        assert_eq!(tally.alive(), 0);
+        let waited = wait(&queued, ALL_COMPLETED);
+        assert!(waited.done.iter().all(Future::is_cancelled));
+        assert!(running.is_running() && !ending.is_finished());
+        gate.open();
+        ending.get().unwrap();
+        running.result().unwrap();
+        nothing_is_left();
+    });
+}
+
+/// What is dropped unrun may panic as it is dropped; it is reported, and the others go as well.
+#[test]
+fn shutdown_now_may_drop_what_panics() {
+    within(MINUTE, || {
+        let ((executor, gate, _), tally) = (busy_thread(), Tally::new());
+        let futures: Vec<_> = (0..3)
+            .map(|_| {
+                let token = tally.token();
+                let bomb = Bomb;
+                executor.submit(move || drop((bomb, token)))
+            })
+            .collect();
+        let ending = {
+            let executor = executor.clone();
+            parked(spawn(move || executor.shutdown_now()))
+        };
+        assert_eq!(tally.alive(), 0);
+        gate.open();
+        ending.get().unwrap();
+        wait(&futures, ALL_COMPLETED);
+        assert!(futures.iter().all(Future::is_cancelled));
+        assert!(!reports().is_empty());
+    });
+}
+
+/// Panics as it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("a bomb"));
+    }
+}
+
+/// K2, and K13.
+#[test]
+fn a_killed_shutdown_leaves_the_threads() {
+    within(MINUTE, || {
+        let (executor, gate, running) = busy_thread();
+        let queued = executor.submit(|| 7);
+        let ending = {
+            let executor = executor.clone();
+            parked(spawn(move || executor.shutdown()))
+        };
+        ending.kill();
+        assert_eq!(with_timeout(ms(1), || executor.shutdown()), Err(Elapsed));
+        assert!(running.is_running());
+        assert!(swallow(|| executor.submit(|| ())).is_err());
+        gate.open();
+        assert_eq!(queued.result().unwrap(), 7);
+        executor.shutdown();
+    });
+}
+
+// --------------------------------------------------------------- threads: the ends
+
+#[test]
+fn while_one_unwinds_who_waits_for_a_thread() {
+    within(MINUTE, || {
+        while_unwinding(|| {
+            let (executor, gate) = (ThreadPoolExecutor::new(1), Gate::new());
+            let future = executor.submit(gate.then(3));
+            assert_eq!(future.result_timeout(HOUR).unwrap_err(), Elapsed);
+            assert!(swallow(|| future.result()).is_err());
+            assert_eq!(wait([&future], ALL_COMPLETED).not_done.len(), 1);
+            assert_eq!(as_completed([&future]).count(), 0);
+            let queued = executor.submit(|| 4);
+            assert!(queued.cancel());
+            assert!(!executor.shutdown_timeout(HOUR));
+            executor.shutdown();
+            gate.open();
+        });
+        settle();
+    });
+}
+
+/// The end of a thread leaves its jobs to run, and drops what they return.
+#[test]
+fn a_thread_may_end_while_threads_work_for_it() {
+    within(MINUTE, || {
+        let (gate, tally) = (Gate::new(), Tally::new());
+        let (held, tokens) = (gate.clone(), tally.clone());
+        let starter = thread::spawn(move || {
+            let executor = ThreadPoolExecutor::new(1);
+            let future = executor.submit(held.then(tokens.token()));
+            let queued = executor.submit(held.then(tokens.token()));
+            let other = queued.clone();
+            queued.add_done_callback(|_| ());
+            let _reading = parked(spawn(move || drop(other.result_ref())));
+            let _waiting = parked(spawn(move || drop(wait([&future], ALL_COMPLETED))));
+            let _ending = parked(spawn(move || executor.shutdown()));
+        });
+        eventually(|| starter.is_finished());
+        starter.join().unwrap();
+        gate.open();
+        eventually(|| tally.alive() == 0);
+        assert_eq!(tally.made(), 2);
     });
 }

@@ -11,6 +11,7 @@
     reason = "each test file is a program of its own and uses a part of this"
 )]
 
+pub(crate) mod jobs;
 pub(crate) mod words;
 
 use std::any::Any;

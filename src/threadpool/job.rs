@@ -57,6 +57,8 @@ struct Desk<T> {
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;
 const DONE: u8 = 2;
+/// It has ended without having begun.
+const DROPPED: u8 = 3;
 
 /// Those who wait for it here.
 pub(super) struct Waiters {
@@ -94,7 +96,8 @@ impl<T> Outlet<T> {
 
 impl<T> Drop for Outlet<T> {
     fn drop(&mut self) {
-        self.0.stage.store(DONE, Ordering::Release);
+        let has_begun = self.0.stage.load(Ordering::Relaxed) == RUNNING;
+        self.0.stage.store(if has_begun { DONE } else { DROPPED }, Ordering::Release);
     }
 }
 
@@ -105,11 +108,11 @@ impl<T> Handle<T> {
     }
 
     pub(crate) fn is_started(&self) -> bool {
-        self.desk.stage.load(Ordering::Acquire) != QUEUED
+        matches!(self.desk.stage.load(Ordering::Acquire), RUNNING | DONE)
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        self.desk.stage.load(Ordering::Acquire) == DONE
+        matches!(self.desk.stage.load(Ordering::Acquire), DONE | DROPPED)
     }
 
     /// What became of it, to be asked once when it has ended.
@@ -124,8 +127,8 @@ impl<T> Handle<T> {
                 hub::quietly("panicked in the destructor of a cancelled job", move || drop(unrun));
                 true
             }
-            // Cancelled before: it has ended without a result.
-            None => self.is_finished() && self.desk.result().is_none(),
+            // Out of the queue already: by us, or by a thread.
+            None => self.desk.stage.load(Ordering::Acquire) == DROPPED,
         }
     }
 }

@@ -287,7 +287,7 @@ impl ThreadPoolExecutor {
     #[track_caller]
     pub fn shutdown_now(&self) {
         self.pool.refuse_more();
-        drop(self.pool.take_out_all());
+        self.pool.cancel_all();
         self.pool.shutdown();
     }
 }

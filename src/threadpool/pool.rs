@@ -309,9 +309,12 @@ impl ThreadPool {
         self.pool().shut_down();
     }
 
-    /// Takes the jobs out that have not begun. They are dropped with what is returned.
-    pub(crate) fn take_out_all(&self) -> impl Sized + use<> {
-        self.pool().take_out_all()
+    /// Takes the jobs out that have not begun, and drops them.
+    pub(crate) fn cancel_all(&self) {
+        // One by one: their destructors may panic, and two panics at a time would end the process.
+        for unrun in self.pool().take_out_all() {
+            hub::quietly("panicked in the destructor of a cancelled job", move || drop(unrun));
+        }
     }
 
     #[track_caller]

@@ -84,11 +84,13 @@ impl<T> Desk<T> {
 }
 
 impl<T> Outlet<T> {
-    /// Runs `f` here, on a thread of the pool, and leaves what it returns. It never unwinds.
-    pub(super) fn of(self, f: impl FnOnce() -> T) {
+    /// Runs `f` here, on a thread of the pool, calls `has_run`, and leaves what `f` returned. It never
+    /// unwinds.
+    pub(super) fn of(self, f: impl FnOnce() -> T, has_run: &mut dyn FnMut()) {
         self.0.stage.store(RUNNING, Ordering::Relaxed);
         let result = panic::catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::Panicked);
         *self.0.result() = Some(result);
+        has_run();
         // If nobody is left to take it, it is dropped here, and its destructor may panic.
         caught(move || drop(self));
     }

@@ -362,7 +362,7 @@ impl ThreadPool {
         let content = Content(Arc::new(Mutex::new(Some(f))));
         let taken = Returned::expect(whom).map_err(Refused::NoThread).and_then(|told| {
             let work = Work { content: content.clone(), outlet, told };
-            self.in_turn(id, Box::new(move || work.run()), patience)
+            self.in_turn(id, Box::new(move |has_run| work.run(has_run)), patience)
         });
         match taken {
             Ok(()) => Ok(handle),
@@ -433,10 +433,11 @@ struct Work<F, T> {
 }
 
 impl<F: FnOnce() -> T, T> Work<F, T> {
-    fn run(self) -> Returned {
+    fn run(self, has_run: &mut dyn FnMut()) -> Returned {
         let Work { content, outlet, told } = self;
-        if let Some(f) = content.take() {
-            outlet.of(f);
+        match content.take() {
+            Some(f) => outlet.of(f, has_run),
+            None => has_run(),
         }
         told
     }

@@ -17,8 +17,11 @@ use std::time::Duration;
 
 use super::tray::Returned;
 
-/// Runs a job, leaves its result where it belongs, and returns who is to be told. Never unwinds.
-pub(super) type Run = Box<dyn FnOnce() -> Returned + Send>;
+/// Runs a job, calls the function, leaves the result where it belongs, and returns who is to be told.
+/// Never unwinds.
+///
+/// The function makes its place free. Whoever sees the result, or is told of it, finds it so.
+pub(super) type Run = Box<dyn FnOnce(&mut dyn FnMut()) -> Returned + Send>;
 
 /// Which job of its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,9 +233,8 @@ impl Shared {
     fn work(self: Arc<Self>) {
         POOL_OF_THIS_THREAD.set(Arc::as_ptr(&self));
         while let Some(job) = self.next() {
-            let told = (job.run)();
-            let moved_up = self.state().has_run();
-            // Only now: who is told finds the thread free again.
+            let mut moved_up = None;
+            let told = (job.run)(&mut || moved_up = self.state().has_run());
             drop((told, moved_up));
         }
     }

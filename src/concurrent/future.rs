@@ -313,6 +313,15 @@ impl<T: 'static> Future<T> {
     }
 }
 
+/// The thread it was submitted on ends first: nobody will be called any more.
+impl<T> Drop for Courier<T> {
+    fn drop(&mut self) {
+        if self.shared.stage.get() != Stage::Done {
+            self.shared.promise.drop_links();
+        }
+    }
+}
+
 impl<T: 'static> Expected for Courier<T> {
     fn come(self: Rc<Self>) {
         let Some(Worker::Thread(handle)) = self.shared.worker.get() else { return };

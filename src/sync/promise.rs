@@ -89,6 +89,12 @@ impl<R> Promise<R> {
         removed.is_some()
     }
 
+    /// Drops those that have not been called. They may hold whoever holds us.
+    pub(crate) fn drop_links(&self) {
+        let links = self.links.take();
+        hub::quietly("panicked in the destructor of a link", || drop(links));
+    }
+
     /// Calls them here and now, those that are added meanwhile included. They may wait.
     pub(crate) fn call_links(&self) {
         let Some(value) = self.get() else { return };

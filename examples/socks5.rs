@@ -26,9 +26,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use greenloom::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs,
-};
+use greenloom::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use greenloom::pool::Pool;
 use greenloom::{scope, with_timeout};
 use tracing::level_filters::LevelFilter;
@@ -283,17 +281,18 @@ impl Target {
 
     /// The connection, or what to tell the client and why.
     fn connect(&self) -> Result<TcpStream, (Answer, io::Error)> {
-        let connected = match self {
+        match self {
             Target::Address(address) => TcpStream::connect(address),
-            Target::Name(name, port) => {
-                // Two steps, because one who asks for a host that is not there is told so.
-                let addresses = (name.as_str(), *port).to_socket_addrs();
-                let addresses: Vec<_> =
-                    addresses.map_err(|error| (Answer::HostUnreachable, error))?.collect();
-                TcpStream::connect(&addresses[..])
+            // Of several addresses the first that answers.
+            Target::Name(name, port) => TcpStream::connect((name.as_str(), *port)),
+        }
+        .map_err(|error| match (self, Answer::of(&error)) {
+            // A name that could not be looked up; the system itself has seen no error.
+            (Target::Name(..), Answer::Failure) if error.raw_os_error().is_none() => {
+                (Answer::HostUnreachable, error)
             }
-        };
-        connected.map_err(|error| (Answer::of(&error), error))
+            (_, answer) => (answer, error),
+        })
     }
 }
 
@@ -428,6 +427,7 @@ impl Write for LogWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use greenloom::net::{Resolve, set_resolver};
     use greenloom::{Greenlet, spawn};
 
     /// No test takes this long; one that does hangs.
@@ -618,14 +618,25 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reached_is_refused() {
+        /// Knows one host, where nobody listens.
+        struct Hosts(SocketAddr);
+        impl Resolve for Hosts {
+            fn resolve(&self, host: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+                match host {
+                    "closed.example" => Ok(vec![self.0; 2]),
+                    _ => Err(io::Error::other(format!("who is {host}?"))),
+                }
+            }
+        }
         with_proxy(None, |proxy| {
             let (_door, closed) = closed_door();
+            set_resolver(Hosts(closed));
             assert_refused(proxy, &request_for(closed), Answer::Refused);
-            // No resolver may know this one (RFC 6761).
-            let nowhere = request_by_name("nowhere.invalid", 80);
-            assert_refused(proxy, &nowhere, Answer::HostUnreachable);
-            let no_name = request_by_name("", 80);
-            assert_refused(proxy, &no_name, Answer::HostUnreachable);
+            assert_refused(proxy, &request_by_name("closed.example", 80), Answer::Refused);
+            for nobody in ["nowhere.example", ""] {
+                let request = request_by_name(nobody, 80);
+                assert_refused(proxy, &request, Answer::HostUnreachable);
+            }
         });
     }
 

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let ip = match target.resolve() {
         Ok(ip) => ip,
         Err(error) => {
-            eprintln!("portscan: cannot find {}: {error}", target.host);
+            eprintln!("portscan: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -90,7 +90,8 @@ impl Target {
     /// The address of the host; the first of them, if there are several.
     fn resolve(&self) -> io::Result<IpAddr> {
         let mut addresses = (self.host.as_str(), 0).to_socket_addrs()?;
-        let first = addresses.next().ok_or_else(|| io::Error::other("it has no address"))?;
+        let nowhere = || io::Error::other(format!("{} has no address", self.host));
+        let first = addresses.next().ok_or_else(nowhere)?;
         Ok(first.ip())
     }
 }

@@ -9,12 +9,13 @@
 //! curl --proxy socks5h://alice:secret@127.0.0.1:1080 http://example.org/
 //! ```
 //!
-//! Every client has a greenlet, which reads its words one after the other, as the protocol lists
-//! them: there is no state to keep between two of them but where the program stands. One
-//! `with_timeout` around a whole conversation is enough to be rid of those who dawdle.
+//! Every client has a greenlet, by `StreamServer`, which reads its words one after the other, as the
+//! protocol lists them: there is no state to keep between two of them but where the program stands.
+//! One `with_timeout` around a whole conversation is enough to be rid of those who dawdle.
 
 #![expect(clippy::print_stderr, reason = "says why it cannot begin, also where nothing is logged")]
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
@@ -26,8 +27,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use greenloom::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use greenloom::pool::Pool;
+use greenloom::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use greenloom::server::StreamServer;
+use greenloom::signal::{self, SIGINT, SIGTERM};
 use greenloom::{scope, with_timeout};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
@@ -58,8 +60,12 @@ fn main() -> ExitCode {
     let Args { address, user, max_clients, patience } = Args::parse();
     start_logging();
     let rules = Rules { user, patience: Duration::from_secs(patience.unsigned_abs()) };
-    match listen(&address, &rules) {
-        Ok(listener) => serve(&listener, rules, max_clients),
+    match open(&address, rules, max_clients) {
+        Ok(server) => {
+            stop_at_signals(&server);
+            server.serve_forever();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("socks5: cannot listen on {address}: {error}");
             ExitCode::FAILURE
@@ -74,32 +80,30 @@ struct Rules {
     patience: Duration,
 }
 
-fn listen(address: &str, rules: &Rules) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    let address = listener.local_addr()?;
+/// The server, not yet started.
+fn open(address: &str, rules: Rules, max_clients: usize) -> io::Result<StreamServer> {
+    let is_for_all = rules.user.is_none();
+    let server = StreamServer::bind(address)?
+        .max_connections(max_clients)
+        .handle(move |client, peer| attend(&client, peer, &rules));
+    let address = server.local_addr()?;
     info!("listening on {address}");
-    if rules.user.is_none() && !address.ip().is_loopback() {
+    if is_for_all && !address.ip().is_loopback() {
         warn!("whoever can reach {address} can use this proxy; --user asks for a password");
     }
-    Ok(listener)
+    Ok(server)
 }
 
-/// Gives every client a greenlet, for ever. Those who find no room wait at the door.
-fn serve(listener: &TcpListener, rules: Rules, max_clients: usize) -> ! {
-    let (rules, clients) = (Rc::new(rules), Pool::new(max_clients));
-    loop {
-        clients.wait_available();
-        match listener.accept() {
-            Ok((client, peer)) => {
-                let rules = Rc::clone(&rules);
-                clients.spawn(move || attend(&client, peer, &rules));
-            }
-            Err(error) => {
-                // Most likely out of file descriptors: leave the others time to go.
-                warn!(%error, "cannot accept a connection");
-                greenloom::sleep(Duration::from_millis(100));
-            }
-        }
+/// The first signal lets those go on for a while who are inside, the second does not.
+fn stop_at_signals(server: &StreamServer) {
+    let grace = Rc::new(Cell::new(Duration::from_secs(5)));
+    for signal in [SIGINT, SIGTERM] {
+        let (server, grace) = (server.clone(), Rc::clone(&grace));
+        signal::on(signal, move |_| {
+            let grace = grace.take();
+            info!("told to stop, in {grace:?}");
+            server.stop(grace); // `serve_forever` returns when this has come to its end
+        });
     }
 }
 
@@ -427,8 +431,8 @@ impl Write for LogWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use greenloom::net::{Resolve, set_resolver};
-    use greenloom::{Greenlet, spawn};
+    use greenloom::net::{Resolve, TcpListener, set_resolver};
+    use greenloom::spawn;
 
     /// No test takes this long; one that does hangs.
     const HANG: Duration = Duration::from_secs(60);
@@ -440,12 +444,11 @@ mod tests {
     }
 
     fn with_rules(rules: Rules, max_clients: usize, test: impl FnOnce(SocketAddr)) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let proxy: Greenlet<()> = spawn(move || serve(&listener, rules, max_clients));
-        with_timeout(HANG, || test(address)).expect("it hangs");
-        assert!(!proxy.is_finished(), "the proxy gave up");
-        proxy.kill();
+        let proxy = open("127.0.0.1:0", rules, max_clients).unwrap();
+        proxy.start();
+        with_timeout(HANG, || test(proxy.local_addr().unwrap())).expect("it hangs");
+        assert!(proxy.is_running(), "the proxy gave up");
+        proxy.stop(Duration::ZERO);
     }
 
     /// A server that answers every byte, in upper case, until there are no more.

@@ -369,8 +369,11 @@ impl Shown {
 pub(crate) mod waits {
     use std::io::{Read, Write};
     use std::rc::Rc;
+    use std::sync::mpsc;
 
-    use greenloom::concurrent::{self, ALL_COMPLETED, Future, GreenletPoolExecutor};
+    use greenloom::concurrent::{
+        self, ALL_COMPLETED, Future, GreenletPoolExecutor, ThreadPoolExecutor,
+    };
     use greenloom::net::unix::{UnixDatagram, UnixListener, UnixStream};
     use greenloom::net::{TcpListener, TcpStream, UdpSocket};
     use greenloom::pool::{Group, Pool};
@@ -380,6 +383,7 @@ pub(crate) mod waits {
     use greenloom::sync::{
         AsyncResult, Barrier, BoundedSemaphore, Condvar, Event, Mutex, RLock, RwLock, Semaphore,
     };
+    use greenloom::threadpool::{Job, ThreadPool};
     use greenloom::{Greenlet, Waitable, signal, spawn};
 
     use super::{FullListener, HOUR, tcp_pair, until_parked};
@@ -892,6 +896,90 @@ pub(crate) mod waits {
         executor.shutdown_now();
     }
 
+    // For threads.
+
+    /// A pool whose only thread is busy, with this job, until the last of these is dropped.
+    fn busy_thread() -> (ThreadPool, Job<bool>, mpsc::Sender<()>) {
+        let pool = ThreadPool::builder().max_threads(1).queue(0).build();
+        let (hold, held) = mpsc::channel::<()>();
+        let job = pool.spawn(move || held.recv().is_ok());
+        (pool, job, hold)
+    }
+
+    pub(crate) fn job_join() {
+        let (_pool, job, _hold) = busy_thread();
+        job.join();
+    }
+
+    pub(crate) fn job_join_timeout() {
+        let (_pool, job, _hold) = busy_thread();
+        job.join_timeout(HOUR);
+    }
+
+    pub(crate) fn job_get() {
+        let (_pool, job, _hold) = busy_thread();
+        let _ = job.get();
+    }
+
+    pub(crate) fn job_get_timeout() {
+        let (_pool, job, _hold) = busy_thread();
+        let _ = job.get_timeout(HOUR);
+    }
+
+    pub(crate) fn job_wait_any() {
+        let (_pool, job, _hold) = busy_thread();
+        greenloom::wait_any([&job]);
+    }
+
+    pub(crate) fn offload() {
+        let (_hold, held) = mpsc::channel::<()>();
+        greenloom::offload(move || held.recv().is_ok());
+    }
+
+    pub(crate) fn thread_pool_spawn() {
+        let (pool, _job, _hold) = busy_thread();
+        pool.spawn(|| ());
+    }
+
+    pub(crate) fn thread_pool_spawn_timeout() {
+        let (pool, _job, _hold) = busy_thread();
+        let _ = pool.spawn_timeout(|| (), HOUR);
+    }
+
+    pub(crate) fn thread_pool_apply_when_full() {
+        let (pool, _job, _hold) = busy_thread();
+        pool.apply(|| ());
+    }
+
+    pub(crate) fn thread_pool_map_when_full() {
+        let (pool, _job, _hold) = busy_thread();
+        pool.map([(), ()], |()| ());
+    }
+
+    pub(crate) fn thread_pool_shutdown() {
+        let (pool, _job, _hold) = busy_thread();
+        pool.shutdown();
+    }
+
+    pub(crate) fn thread_pool_shutdown_timeout() {
+        let (pool, _job, _hold) = busy_thread();
+        pool.shutdown_timeout(HOUR);
+    }
+
+    pub(crate) fn thread_executor_result() {
+        let executor = ThreadPoolExecutor::new(1);
+        let (_hold, held) = mpsc::channel::<()>();
+        let _ = executor.submit(move || held.recv().is_ok()).result();
+    }
+
+    pub(crate) fn thread_executor_shutdown() {
+        let executor = ThreadPoolExecutor::new(1);
+        let (_hold, held) = mpsc::channel::<()>();
+        let job = executor.submit(move || held.recv().is_ok());
+        super::until(|| job.is_running());
+        executor.shutdown_now();
+    }
+
     // On the network.
 
     pub(crate) fn read() {
@@ -1197,6 +1285,20 @@ macro_rules! every_wait {
             executor_shutdown => Parked,
             executor_shutdown_timeout => Parked,
             executor_shutdown_now => Parked,
+            job_join => For("end of the Job"),
+            job_join_timeout => For("end of the Job"),
+            job_get => For("end of the Job"),
+            job_get_timeout => For("end of the Job"),
+            job_wait_any => For("wait_any"),
+            offload => For("end of the Job"),
+            thread_pool_spawn => For("place in the ThreadPool"),
+            thread_pool_spawn_timeout => For("place in the ThreadPool"),
+            thread_pool_apply_when_full => For("place in the ThreadPool"),
+            thread_pool_map_when_full => For("place in the ThreadPool"),
+            thread_pool_shutdown => For("shutdown of the ThreadPool"),
+            thread_pool_shutdown_timeout => For("shutdown of the ThreadPool"),
+            thread_executor_result => For("result of the Future"),
+            thread_executor_shutdown => For("shutdown of the ThreadPool"),
             read => For("read"),
             read_timeout => For("read"),
             read_exact => For("read"),

@@ -1488,7 +1488,7 @@ fn a_result_of_a_thread_can_be_read_many_times() {
         assert_eq!(future.clone().result_ref().unwrap().0, "text");
         assert!(future.exception().is_none());
         settle();
-        let (text, token) = future.try_unwrap().ok().expect("the last handle").unwrap();
+        let (text, token) = future.try_unwrap().expect("the last handle").unwrap();
         assert_eq!((text.as_str(), tally.alive()), ("text", 1));
         drop(token);
         assert_eq!(tally.alive(), 0);

@@ -171,7 +171,8 @@ fn everything_that_stands_for_addresses() {
         hosts.know("two", two);
         assert_eq!(all("two:80"), two);
         assert_eq!(all(String::from("two:80")), two);
-        assert_eq!(all(&String::from("two:80")), two);
+        let text = String::from("two:80");
+        assert_eq!(all(&text), two);
         assert_eq!(all(("two", 80)), two);
         assert_eq!(all((String::from("two"), 80)), two);
         assert_eq!(hosts.asked(), vec![("two".to_owned(), 80); 5]);
@@ -187,8 +188,8 @@ fn everything_that_stands_for_addresses() {
         assert_eq!(all(local(80)), [local(80)]);
         assert_eq!(all(&two[..]), two);
         for wrong in ["two", "", "two:", "two:http", "two:65536", "two:80:80x", "127.0.0.1"] {
-            let ours = wrong.to_socket_addrs().err().expect(wrong);
-            let stds = std::net::ToSocketAddrs::to_socket_addrs(wrong).err().expect(wrong);
+            let ours = wrong.to_socket_addrs().expect_err(wrong);
+            let stds = std::net::ToSocketAddrs::to_socket_addrs(wrong).expect_err(wrong);
             assert_eq!((ours.kind(), ours.to_string()), (stds.kind(), stds.to_string()));
         }
         assert_eq!(hosts.asked(), []);
@@ -347,7 +348,7 @@ fn the_system_may_take_too_long() {
         set_resolver(hasty);
         let mut errors = (0..100).filter_map(|_| TcpListener::bind("localhost:0").err());
         assert_eq!(errors.next().expect("it takes some time").kind(), ErrorKind::TimedOut);
-        eventually(|| nobody_is_expected());
+        eventually(nobody_is_expected);
     });
 }
 
@@ -502,7 +503,7 @@ fn who_asks_the_system_may_be_killed_at_any_moment() {
             asking.kill();
         }
         assert!(!lookup("localhost", 80).unwrap().is_empty());
-        eventually(|| nobody_is_expected());
+        eventually(nobody_is_expected);
     });
 }
 

@@ -246,7 +246,7 @@ fn map_raises_the_first_panic() {
                 resume_unwind(Box::new(n))
             })
         };
-        let payload = swallow(map).err().expect("two of them panicked");
+        let payload = swallow(map).expect_err("two of them panicked");
         assert_eq!(payload.downcast_ref::<usize>(), Some(&1));
         eventually(|| pool.running() == 0);
         assert_eq!(tally.alive(), 0);
@@ -497,9 +497,9 @@ fn the_queue_has_a_bound() {
         let _queued = [pool.spawn(gate.then(())), pool.spawn(gate.then(()))];
         assert_eq!((pool.running(), pool.queued(), pool.threads()), (2, 2, 2));
 
-        let refused = pool.try_spawn(|| 5).err().expect("there is no place");
+        let refused = pool.try_spawn(|| 5).expect_err("there is no place");
         assert_eq!(refused(), 5, "it comes back whole");
-        let refused = pool.spawn_timeout(|| 6, ms(1)).err().expect("there is no place");
+        let refused = pool.spawn_timeout(|| 6, ms(1)).expect_err("there is no place");
         assert_eq!(refused(), 6);
         let spawner = parked_spawner(&pool, || 7);
         assert_eq!((pool.running(), pool.queued()), (2, 2));
@@ -899,10 +899,8 @@ fn a_job_outlives_its_waiter() {
             };
             let waiter = spawn({
                 let pool = pool.clone();
-                move || match unwound {
-                    Unwound::Timeout => with_timeout(ms(5), || wait(&pool, job)),
-                    _ => Ok(wait(&pool, job)),
-                }
+                let limit = if unwound == Unwound::Timeout { ms(5) } else { HOUR };
+                move || with_timeout(limit, || wait(&pool, job))
             });
             eventually(|| pool.running() == 1);
             match unwound {
@@ -1484,7 +1482,7 @@ fn while_a_greenlet_unwinds() {
             assert!(pool.spawn_timeout(|| (), HOUR).is_err());
             running.join();
             assert!(!running.join_timeout(HOUR) && !running.is_finished());
-            let running = running.get_timeout(HOUR).err().expect("it cannot wait");
+            let running = running.get_timeout(HOUR).expect_err("it cannot wait");
             assert!(swallow(|| running.get()).is_err(), "it has nothing else to return");
             assert!(swallow(|| queued.get()).is_err());
             let argument = tally.token();

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Unwinding;
 use crate::threadpool::{Job, ThreadPool};
@@ -91,21 +91,36 @@ impl Resolve for SystemResolver {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let name = host.to_owned();
         let ask = move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-        let job = threads().spawn(ask);
-        match self.timeout {
-            None => job.join(),
-            Some(d) if job.join_timeout(d) => {}
-            Some(d) if !std::thread::panicking() => {
-                job.cancel();
-                let error = format!("looking up {host} took longer than {d:?}");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+        let job = match self.timeout {
+            None => {
+                let job = threads().spawn(ask);
+                job.join();
+                job
             }
-            Some(_) => {}
-        }
+            // To wait for a place is to wait, too: those before us may be slow.
+            Some(d) => {
+                let start = Instant::now();
+                let job = threads().spawn_timeout(ask, d).map_err(|_| late(host, d))?;
+                if !job.join_timeout(d.saturating_sub(start.elapsed())) {
+                    job.cancel();
+                    return Err(late(host, d));
+                }
+                job
+            }
+        };
         answer(job).map_err(|error| {
             io::Error::new(error.kind(), NotFound { host: host.to_owned(), error })
         })
     }
+}
+
+/// Why there is no answer in time.
+fn late(host: &str, d: Duration) -> io::Error {
+    if std::thread::panicking() {
+        return Unwinding.into();
+    }
+    let error = format!("looking up {host} took longer than {d:?}");
+    io::Error::new(io::ErrorKind::TimedOut, error)
 }
 
 fn answer(job: Job<io::Result<Vec<SocketAddr>>>) -> io::Result<Vec<SocketAddr>> {

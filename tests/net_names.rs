@@ -4,7 +4,7 @@
 mod net_util;
 mod util;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ use greenloom::{Elapsed, dump, joinall, offload, sleep, spawn, spawn_later, with
 use net_util::{in_child, is_child, stderr_of};
 use socket2::{Domain, Socket, Type};
 use util::jobs::{Gate, Tally, eventually, meanwhile};
-use util::words::{nothing_is_left, while_unwinding};
+use util::words::{nothing_is_left, switches_of, while_unwinding};
 use util::{
     FullListener, HOUR, Living, Log, MINUTE, ms, settle, swallow, until, until_parked, within,
 };
@@ -336,9 +336,13 @@ fn what_a_resolver_says_is_passed_on() {
 fn the_system_may_take_too_long() {
     within(MINUTE, || {
         let hasty = SystemResolver::new().timeout(Duration::ZERO);
-        // Once in a while a thread has the answer before anybody could wait for it.
-        let mut errors = (0..100).filter_map(|_| hasty.resolve("localhost", 80).err());
-        let error = errors.next().expect("it takes some time");
+        // A thread may have the answer before anybody can wait for it, but not each time.
+        let error = loop {
+            match hasty.resolve("localhost", 80) {
+                Ok(_) => greenloom::yield_now(),
+                Err(error) => break error,
+            }
+        };
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().contains("localhost"), "{error}");
         let patient = SystemResolver::new().timeout(HOUR);
@@ -346,8 +350,13 @@ fn the_system_may_take_too_long() {
         // What was given up holds up nobody.
         assert!(!lookup("localhost", 80).unwrap().is_empty());
         set_resolver(hasty);
-        let mut errors = (0..100).filter_map(|_| TcpListener::bind("localhost:0").err());
-        assert_eq!(errors.next().expect("it takes some time").kind(), ErrorKind::TimedOut);
+        let error = loop {
+            match TcpListener::bind("localhost:0") {
+                Ok(_) => greenloom::yield_now(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
         eventually(nobody_is_expected);
     });
 }
@@ -405,14 +414,9 @@ fn a_slow_look_up_delays_only_who_asked() {
 #[test]
 fn the_system_delays_only_who_asks() {
     within(MINUTE, || {
-        let ran = Rc::new(Cell::new(false));
-        let other = spawn({
-            let ran = ran.clone();
-            move || ran.set(true)
-        });
-        lookup("localhost", 80).unwrap();
-        assert!(ran.get());
-        other.join();
+        // Not each time: a thread may have the answer before anybody has to wait for it.
+        let with_a_turn_for_others = switches_of(100, || drop(lookup("localhost", 80)));
+        assert!(with_a_turn_for_others >= 10, "{with_a_turn_for_others}");
     });
 }
 

@@ -786,3 +786,34 @@ fn child_counts_descriptors() {
         meanwhile(|| count() == before);
     });
 }
+
+// ── What once went wrong ──
+
+/// Without a descriptor or a thread to look it up by, connecting by name panicked.
+#[test]
+fn a_look_up_without_a_descriptor_is_an_error() {
+    let child = in_child("child_without_descriptors");
+    assert!(child.status.success(), "{}", stderr_of(&child));
+}
+
+#[test]
+#[ignore = "run by a_look_up_without_a_descriptor_is_an_error in a process of its own"]
+fn child_without_descriptors() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if !is_child() {
+        return;
+    }
+    let limit = Rlimit { current: Some(64), maximum: Some(64) };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let all: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    for error in [
+        TcpStream::connect("localhost:1").err(),
+        greenloom::net::lookup("localhost", 1).err(),
+        greenloom::fs::metadata("/").err(),
+    ] {
+        let error = error.expect("there is nothing to be woken by").to_string();
+        assert!(error.contains("Too many open files"), "{error}");
+    }
+    drop(all);
+    assert!(greenloom::net::lookup("localhost", 1).is_ok());
+}

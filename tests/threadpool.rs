@@ -19,8 +19,8 @@ use greenloom::net::{TcpListener, TcpStream};
 use greenloom::sync::Event;
 use greenloom::threadpool::{Job, ThreadPool};
 use greenloom::{
-    Elapsed, Greenlet, JoinError, Waitable, iwait, joinall, joinall_timeout, offload, sleep, spawn,
-    wait_any, with_timeout, yield_now,
+    Builder, Elapsed, Greenlet, JoinError, Waitable, iwait, joinall, joinall_timeout, offload,
+    sleep, spawn, wait_any, with_timeout, yield_now,
 };
 use net_util::{in_child, is_child, stderr_of, this_thread, until_asleep};
 use util::jobs::{Gate, Notes, Tally, Token, eventually, meanwhile};
@@ -1486,7 +1486,11 @@ fn while_a_greenlet_unwinds() {
             assert!(swallow(|| running.get()).is_err(), "it has nothing else to return");
             assert!(swallow(|| queued.get()).is_err());
             let argument = tally.token();
-            assert!(swallow(|| pool.apply(move || drop(argument))).is_err());
+            let here = thread::current().id();
+            let apply = move || (drop(argument), thread::current().id());
+            assert_eq!(pool.apply(apply).1, here, "what must be had now is done here");
+            assert_eq!(offload(|| thread::current().id()), here);
+            assert_eq!(pool.map(0..3, |n| n + 1), [1, 2, 3]);
             pool.shutdown();
             assert!(pool.threads() > 0);
 
@@ -1523,6 +1527,106 @@ fn a_job_that_unwinds_may_apply() {
         assert!(job.get().unwrap_err().is_panic());
         assert_eq!(told.try_recv(), Ok(8));
     });
+}
+
+// ------------------------------------------------------------------- what once went wrong
+
+/// A shutdown of a pool that was to have no threads waited for ever for what nobody would do, or
+/// did not wait for those in line.
+#[test]
+fn a_shutdown_sees_to_it_that_there_is_a_thread() {
+    within(MINUTE, || {
+        let pool = pool_of(1, 1);
+        pool.set_max_threads(0);
+        let queued = pool.spawn(|| 1);
+        let in_line = parked_spawner(&pool, || 2);
+        pool.shutdown();
+        assert_eq!(queued.get().unwrap(), 1);
+        assert_eq!(in_line.get().unwrap().get().unwrap(), 2);
+        assert_eq!((pool.threads(), pool.queued()), (0, 0));
+    });
+}
+
+/// The first job panicked inside of std, and no later one was ever done.
+#[test]
+#[should_panic(expected = "must not contain null bytes")]
+fn a_name_that_no_thread_can_have() {
+    let _ = ThreadPool::builder().name("a\0b");
+}
+
+/// The letter that announced results needed a stack; without one the tray was never emptied again.
+#[test]
+fn results_come_back_without_a_stack_to_be_had() {
+    let child = in_child("child_without_stacks");
+    let stdout = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{stdout}{}", stderr_of(&child));
+    assert!(stdout.contains("1 passed"), "{stdout}");
+}
+
+#[test]
+#[ignore = "run by results_come_back_without_a_stack_to_be_had in a process of its own"]
+fn child_without_stacks() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = |current| setrlimit(Resource::As, Rlimit { current, maximum: None }).unwrap();
+    if !is_child() {
+        return;
+    }
+    within(MINUTE, move || {
+        let (pool, gate) = (ThreadPool::new(1), Gate::new());
+        let job = pool.spawn(gate.then(7));
+        meanwhile(|| pool.running() == 1);
+
+        // What small allocations will come from, once the system gives no more.
+        let mut reserve: Vec<_> = (0..200_000_u32).map(|n| Box::new([n; 16])).collect();
+        let pages = fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        limit(Some(pages * 4096 + (256 << 20)));
+        let (stop, mut all) = (Event::new(), Vec::new());
+        for size in [16 << 20, 1 << 20, 64 << 10] {
+            let park = |stop: Event| Builder::new().stack_size(size).spawn(move || stop.wait());
+            all.extend(std::iter::from_fn(|| park(stop.clone()).ok()));
+        }
+        let mut keep = false;
+        reserve.retain(|_| {
+            keep = !keep;
+            keep
+        });
+        gate.open();
+        assert!(job.join_timeout(MINUTE), "it never came");
+        assert!(Builder::new().spawn(|| ()).is_err(), "there was a stack after all");
+
+        limit(None);
+        stop.set();
+        joinall(&all);
+        assert_eq!((job.get().unwrap(), pool.apply(|| 8)), (7, 8));
+    });
+}
+
+/// Thread-locals that outlive the hub: a look-up ended the process, and a file was not removed.
+#[test]
+fn what_thread_locals_do_at_the_very_end() {
+    struct AtEnd(std::path::PathBuf, mpsc::Sender<(bool, bool)>);
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            let looked_up = greenloom::net::lookup("localhost", 1).is_ok();
+            let removed = greenloom::fs::remove_file(&self.0).is_ok();
+            self.1.send((looked_up, removed)).unwrap();
+        }
+    }
+    thread_local!(static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) });
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lock");
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        yield_now(); // the hub comes first, and so ends last but one
+        AT_END.set(Some(AtEnd(path.clone(), tell)));
+        greenloom::fs::write(&path, "x").unwrap();
+    });
+    thread.join().unwrap();
+    let (_, removed) = told.recv().unwrap();
+    assert!(removed);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 // --------------------------------------------------------------- nothing is left behind

@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
+use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::error::{Elapsed, FutureError, JoinError};
-use crate::hub::{self, TaskId};
+use crate::hub::{self, Birth, TaskId};
 use crate::pool::End;
 use crate::sync::Promise;
 use crate::threadpool::{Expected, Handle};
@@ -322,8 +323,8 @@ impl<T> Drop for Courier<T> {
     }
 }
 
-impl<T: 'static> Expected for Courier<T> {
-    fn come(self: Rc<Self>) {
+impl<T: 'static> Courier<T> {
+    fn hand_over(&self) {
         let Some(Worker::Thread(handle)) = self.shared.worker.get() else { return };
         if self.shared.stage.get() == Stage::Done {
             return; // cancelled
@@ -336,5 +337,26 @@ impl<T: 'static> Expected for Courier<T> {
         // Nobody else sets it, so it is not refused.
         let _ = self.shared.promise.set(result);
         self.shared.promise.call_links_elsewhere();
+    }
+}
+
+impl<T: 'static> Expected for Courier<T> {
+    fn come(self: Rc<Self>) {
+        self.hand_over();
+        if Rc::strong_count(&self.shared) == 1 {
+            // Nobody has the future any more: the result is dropped, which is the user's business.
+            drop_elsewhere(self);
+        }
+    }
+}
+
+/// Drops it in a greenlet of its own. Without a stack for that, it is leaked.
+fn drop_elsewhere(what: impl Sized + 'static) {
+    let what = Rc::new(Cell::new(Some(what)));
+    let last = Rc::clone(&what);
+    let body = move || hub::quietly("panicked in the destructor of a result", || drop(last.take()));
+    if hub::spawn(Birth::here(Some("dropped result".into())), body).is_err() {
+        #[expect(clippy::mem_forget, reason = "the hub's loop must not run its destructors")]
+        mem::forget(what);
     }
 }

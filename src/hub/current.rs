@@ -21,7 +21,7 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::rc::Rc;
 use std::thread;
 
-use super::inbox::{Job, Remote};
+use super::inbox::{Job, Letter, Remote};
 use super::scheduler::{Birth, Pause, Scheduler, Start};
 use super::tasks::Killed;
 use super::ticket::{GreenletId, TaskId};
@@ -137,7 +137,10 @@ fn run_others() -> Result<(), Stuck> {
 #[cold]
 fn after(pause: Pause) -> Option<Coro> {
     match pause {
-        Pause::Arrivals => with(Scheduler::arrivals).into_iter().for_each(spawn_job),
+        Pause::Arrivals => with(Scheduler::arrivals).into_iter().for_each(|letter| match letter {
+            Letter::Spawn(job) => spawn_job(job),
+            Letter::Call(f) => f(),
+        }),
         Pause::Main | Pause::Stuck => {}
     }
     with(Scheduler::next)
@@ -387,12 +390,16 @@ fn close() {
         (hub.scheduler.borrow_mut().take(), hub.on_error.borrow_mut().take())
     });
     if let Some(mut scheduler) = scheduler {
+        let at_end = mem::take(&mut scheduler.at_end);
         scheduler.tasks.leak_left();
         if scheduler.tasks.left() > 0 {
             let left = scheduler.tasks.left();
             caught(|| trace::leaked(left));
         }
         quietly(AT_THE_END, move || drop(scheduler)); // suspended coroutines in it are leaked: see `coro`
+        for f in at_end {
+            quietly(AT_THE_END, f);
+        }
     }
     quietly(AT_THE_END, move || drop(hook));
 }

@@ -11,6 +11,14 @@ use crate::error::HubClosed;
 /// Something to run as a greenlet.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
+/// What another thread has sent.
+pub(crate) enum Letter {
+    Spawn(Job),
+    /// Called by the loop itself, which needs no stack: it must not wait, nor run anything of the
+    /// user's.
+    Call(fn()),
+}
+
 /// A handle to the hub of another thread: the only thing of this crate that may cross threads.
 ///
 /// Made by [`Hub::remote`](crate::Hub::remote). As long as one is alive, the hub counts on being
@@ -30,7 +38,7 @@ pub(crate) struct Inbox {
 
 struct Shared {
     /// `None` once the hub has ended.
-    letters: Mutex<Option<Vec<Job>>>,
+    letters: Mutex<Option<Vec<Letter>>>,
     /// Counted apart from the `Arc`: the last one to go has to tell the hub, and must know that it
     /// is the last.
     remotes: AtomicUsize,
@@ -38,7 +46,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn letters(&self) -> MutexGuard<'_, Option<Vec<Job>>> {
+    fn letters(&self) -> MutexGuard<'_, Option<Vec<Letter>>> {
         // Nothing panics while it is held, and a list of jobs is in order at any moment.
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,7 +80,7 @@ impl Inbox {
     }
 
     /// Takes what has arrived.
-    pub(crate) fn take(&self) -> Vec<Job> {
+    pub(crate) fn take(&self) -> Vec<Letter> {
         self.shared.letters().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -85,7 +93,7 @@ impl Inbox {
 
     /// From now on senders get an error. What had arrived and was not taken is returned, to be
     /// dropped where its destructors may run.
-    pub(crate) fn close(&self) -> Vec<Job> {
+    pub(crate) fn close(&self) -> Vec<Letter> {
         self.shared.letters().take().unwrap_or_default()
     }
 }
@@ -113,10 +121,19 @@ impl Remote {
     where
         F: FnOnce() + Send + 'static,
     {
+        self.send(Letter::Spawn(Box::new(f)))
+    }
+
+    /// Has the loop of that hub call `f` itself. See [`Letter::Call`].
+    pub(crate) fn call(&self, f: fn()) -> Result<(), HubClosed> {
+        self.send(Letter::Call(f))
+    }
+
+    fn send(&self, letter: Letter) -> Result<(), HubClosed> {
         let first = match self.shared.letters().as_mut() {
             None => return Err(HubClosed),
             Some(letters) => {
-                letters.push(Box::new(f));
+                letters.push(letter);
                 letters.len() == 1
             }
         };

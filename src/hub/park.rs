@@ -522,12 +522,17 @@ pub(crate) fn quiet_remote() -> std::io::Result<Remote> {
 
 /// Another thread is at work on something, and will send it: waiting for it is not waiting for ever.
 pub(crate) fn expect() {
-    with(|hub| hub.expect(1));
+    with(|hub| hub.expected += 1);
+}
+
+/// Calls `f` when this thread's hub has ended, with its thread.
+pub(crate) fn call_at_end(f: fn()) {
+    with(|hub| hub.at_end.push(f));
 }
 
 /// So many such things have come.
 pub(crate) fn has_come(count: usize) {
-    with_existing(|hub| hub.has_come(count));
+    with_existing(|hub| hub.expected = hub.expected.saturating_sub(count));
 }
 
 // ── descriptors ──

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use super::holds::Holds;
-use super::inbox::{Inbox, Job};
+use super::inbox::{Inbox, Letter};
 use super::line::{Line, LineKey};
 use super::poller::Poller;
 use super::task::{Answer, State};
@@ -111,7 +111,9 @@ pub(crate) struct Scheduler {
     pub(super) poller: Poller,
     inbox: Option<Inbox>,
     /// How many things other threads are at work on, and will send.
-    expected: usize,
+    pub(super) expected: usize,
+    /// To be called when the hub has ended.
+    pub(super) at_end: Vec<fn()>,
     pub(super) stacks: StackPool,
     opened: Instant,
     /// The time of the last look, and the same in nanoseconds since `opened`.
@@ -129,7 +131,7 @@ pub(crate) struct Scheduler {
     /// The report of a wait that nothing could end, on its way to be raised.
     pub(super) stuck: Option<BlocksForever>,
     woken: Vec<Ticket>,
-    arrived: Vec<Job>,
+    arrived: Vec<Letter>,
     /// Why `next` has named nobody.
     pub(super) pause: Pause,
     _handler_stack: Option<HandlerStack>,
@@ -149,6 +151,7 @@ impl Scheduler {
             poller: Poller::default(),
             inbox: None,
             expected: 0,
+            at_end: Vec::new(),
             stacks: StackPool::default(),
             opened: now,
             now,
@@ -387,7 +390,7 @@ impl Scheduler {
     }
 
     /// What has come from other threads.
-    pub(super) fn arrivals(&mut self) -> Vec<Job> {
+    pub(super) fn arrivals(&mut self) -> Vec<Letter> {
         mem::take(&mut self.arrived)
     }
 
@@ -476,20 +479,10 @@ impl Scheduler {
         }
     }
 
-    /// Other threads are at work on so many things more.
-    pub(super) fn expect(&mut self, count: usize) {
-        self.expected += count;
-    }
-
-    /// So many of them have come.
-    pub(super) fn has_come(&mut self, count: usize) {
-        self.expected = self.expected.saturating_sub(count);
-    }
-
     // ── the end ──
 
     /// From now on nobody waits. Returns what had been sent and not been begun.
-    pub(super) fn begin_closing(&mut self) -> Vec<Job> {
+    pub(super) fn begin_closing(&mut self) -> Vec<Letter> {
         self.tasks.closing = true;
         let mut letters = self.arrivals();
         letters.append(&mut self.inbox.as_ref().map(Inbox::close).unwrap_or_default());

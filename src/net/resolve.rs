@@ -93,14 +93,14 @@ impl Resolve for SystemResolver {
         let ask = move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
         let job = match self.timeout {
             None => {
-                let job = threads().spawn(ask);
+                let job = threads().job(ask)?;
                 job.join();
                 job
             }
             // To wait for a place is to wait, too: those before us may be slow.
             Some(d) => {
                 let start = Instant::now();
-                let job = threads().spawn_timeout(ask, d).map_err(|_| late(host, d))?;
+                let job = threads().job_timeout(ask, d)?.ok_or_else(|| late(host, d))?;
                 if !job.join_timeout(d.saturating_sub(start.elapsed())) {
                     job.cancel();
                     return Err(late(host, d));

@@ -81,8 +81,13 @@ impl ThreadPoolBuilder {
     }
 
     /// What the threads are called, with a number behind; `greenloom` if nothing is said.
+    ///
+    /// # Panics
+    ///
+    /// If there is a null byte in it, which the name of a thread must not have.
     pub fn name(mut self, name: impl Into<String>) -> ThreadPoolBuilder {
         self.name = name.into();
+        assert!(!self.name.contains('\0'), "the name of a thread must not contain null bytes");
         self
     }
 

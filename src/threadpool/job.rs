@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::tray::Expected;
+use super::tray::{Expected, Returned};
 use super::work::{JobId, Shared};
 use crate::error::{JoinError, Unwinding, caught};
 use crate::hub::{self, Reason, Wake};
@@ -254,5 +254,42 @@ impl<T> fmt::Debug for Job<T> {
             .field("is_started", &self.is_started())
             .field("is_finished", &self.is_finished())
             .finish_non_exhaustive()
+    }
+}
+
+/// What a job does, until it is taken by whoever does it, or given back.
+pub(super) struct Content<F>(Arc<Mutex<Option<F>>>);
+
+impl<F> Clone for Content<F> {
+    fn clone(&self) -> Content<F> {
+        Content(Arc::clone(&self.0))
+    }
+}
+
+impl<F> Content<F> {
+    pub(super) fn new(f: F) -> Content<F> {
+        Content(Arc::new(Mutex::new(Some(f))))
+    }
+
+    pub(super) fn take(&self) -> Option<F> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A job on its way. If it is dropped unrun, its handle is told first, and those who wait then.
+pub(super) struct Work<F, T> {
+    pub(super) content: Content<F>,
+    pub(super) outlet: Outlet<T>,
+    pub(super) told: Returned,
+}
+
+impl<F: FnOnce() -> T, T> Work<F, T> {
+    pub(super) fn run(self, has_run: &mut dyn FnMut()) -> Returned {
+        let Work { content, outlet, told } = self;
+        match content.take() {
+            Some(f) => outlet.of(f, has_run),
+            None => has_run(),
+        }
+        told
     }
 }

@@ -44,14 +44,13 @@ pub(crate) use tray::Expected;
 /// returns. The others run meanwhile.
 ///
 /// If all threads are busy and the queue is full, it first waits for a place. On a thread of that
-/// pool, `f` runs at once, where it is.
+/// pool `f` runs at once, where it is; so it does while the caller unwinds, who must not wait.
 ///
 /// If the caller is killed or timed out, `f` runs on and its result is dropped.
 ///
 /// # Panics
 ///
-/// With the panic of `f`, if it panics; if it would have to wait while the caller unwinds; if no
-/// thread can be started. gevent's `threadpool.apply`.
+/// With the panic of `f`, if it panics; if no thread can be started. gevent's `threadpool.apply`.
 ///
 /// # Examples
 ///

@@ -4,15 +4,15 @@ use std::fmt;
 use std::io;
 use std::panic;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::job::{Handle, Job, Outlet, Waiters};
-use super::tray::{Expected, Returned};
+use super::job::{Content, Handle, Job, Waiters, Work};
+use super::tray::{Expected, Returned, Word};
 use super::work::{JobId, Refused, Run, Shared};
 use crate::error::{Interruption, JoinError};
-use crate::hub::{self, Reason, Wake};
-use crate::wait::WaitList;
+use crate::hub;
 
 /// Threads for jobs that block, so many at most. A handle: clones name the same pool, from whatever
 /// thread.
@@ -50,41 +50,6 @@ impl Drop for Owner {
 
 const TURN: &str = "place in the ThreadPool";
 const END: &str = "shutdown of the ThreadPool";
-
-/// Somebody who waits for what another thread will say once.
-struct Word {
-    line: WaitList,
-    has_come: std::cell::Cell<bool>,
-}
-
-impl Word {
-    fn awaited() -> (Rc<Word>, io::Result<Returned>) {
-        let word = Rc::new(Word { line: WaitList::default(), has_come: false.into() });
-        let returned = Returned::expect(Rc::clone(&word) as Rc<dyn Expected>);
-        (word, returned)
-    }
-
-    /// False: `deadline` came first.
-    fn wait(
-        &self,
-        verb: &'static &'static str,
-        deadline: Option<Instant>,
-    ) -> Result<bool, Interruption> {
-        while !self.has_come.get() {
-            if self.line.wait(Reason::new(verb), deadline)? == Wake::Elapsed {
-                return Ok(self.has_come.get());
-            }
-        }
-        Ok(true)
-    }
-}
-
-impl Expected for Word {
-    fn come(self: Rc<Self>) {
-        self.has_come.set(true);
-        self.line.wake_all();
-    }
-}
 
 /// How long a job may wait for a place.
 #[derive(Clone, Copy)]
@@ -130,18 +95,30 @@ impl ThreadPool {
 
     /// As [`spawn`](ThreadPool::spawn), for those who can say that there is no thread.
     #[track_caller]
-    pub(super) fn job<F, T>(&self, f: F) -> io::Result<Job<T>>
+    pub(crate) fn job<F, T>(&self, f: F) -> io::Result<Job<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
         self.hand_in(f, Patience::Endless).map_err(|(f, refused)| {
             drop(f);
-            match refused {
-                Refused::NoThread(error) => error,
-                other => refused_to(other),
-            }
+            refused.into_error()
         })
+    }
+
+    /// As [`job`](ThreadPool::job), but waits at most so long for a place. `None`: the time is over, or
+    /// the caller unwinds.
+    #[track_caller]
+    pub(crate) fn job_timeout<F, T>(&self, f: F, d: Duration) -> io::Result<Option<Job<T>>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.hand_in(f, Patience::Until(hub::after(d))) {
+            Ok(job) => Ok(Some(job)),
+            Err((_, Refused::Full)) => Ok(None),
+            Err((_, refused)) => Err(refused.into_error()),
+        }
     }
 
     /// As [`spawn`](ThreadPool::spawn), but waits at most so long for a place.
@@ -179,20 +156,19 @@ impl ThreadPool {
         self.hand_in(f, Patience::None).map_err(|(f, _)| f)
     }
 
-    /// Has a thread run `f`, and waits for what it returns. On a thread of this very pool, `f` runs
-    /// at once, where it is.
+    /// Has a thread run `f`, and waits for what it returns. On a thread of this very pool `f` runs at
+    /// once, where it is; so it does while the caller unwinds, who must not wait.
     ///
     /// # Panics
     ///
-    /// With the panic of `f`, if it panics; if it would have to wait while the caller unwinds; else as
-    /// [`spawn`](ThreadPool::spawn).
+    /// With the panic of `f`, if it panics; else as [`spawn`](ThreadPool::spawn).
     #[track_caller]
     pub fn apply<F, T>(&self, f: F) -> T
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        if self.pool().is_here() {
+        if self.must_run_here() {
             return f();
         }
         match self.spawn(f).get() {
@@ -217,7 +193,7 @@ impl ThreadPool {
         T: Send + 'static,
     {
         let f = Arc::new(f);
-        if self.pool().is_here() {
+        if self.must_run_here() {
             return items.into_iter().map(|item| f(item)).collect();
         }
         let jobs: Vec<_> = items
@@ -235,6 +211,11 @@ impl ThreadPool {
                 Err(JoinError::Killed) => panic!("the job was dropped before it began"),
             })
             .collect()
+    }
+
+    /// Would it be wrong to wait for a thread? For oneself, while unwinding, or after the hub's end.
+    pub(super) fn must_run_here(&self) -> bool {
+        self.is_here() || thread::panicking() || hub::has_ended()
     }
 
     /// At most so many threads.
@@ -279,7 +260,8 @@ impl ThreadPool {
         self.pool().trim();
     }
 
-    /// Takes no more jobs, and waits until those it has are done and its threads are gone. While the
+    /// Takes no more jobs, and waits until those it has are done and its threads are gone. (If there may
+    /// be no threads at all, one is started for them.) While the
     /// caller unwinds, it does not wait. A job must not call it for its own pool, which waits for it.
     #[track_caller]
     pub fn shutdown(&self) {
@@ -359,7 +341,7 @@ impl ThreadPool {
         let id = self.pool().next_id();
         let (handle, outlet) = Handle::new(self.pool(), id);
         // What is not taken is given back: it lies in a box that both sides can open.
-        let content = Content(Arc::new(Mutex::new(Some(f))));
+        let content = Content::new(f);
         let taken = Returned::expect(whom).map_err(Refused::NoThread).and_then(|told| {
             let work = Work { content: content.clone(), outlet, told };
             self.in_turn(id, Box::new(move |has_run| work.run(has_run)), patience)
@@ -410,46 +392,21 @@ impl ThreadPool {
     }
 }
 
-/// What a job does, until it is taken by whoever does it, or given back.
-struct Content<F>(Arc<Mutex<Option<F>>>);
-
-impl<F> Clone for Content<F> {
-    fn clone(&self) -> Content<F> {
-        Content(Arc::clone(&self.0))
-    }
-}
-
-impl<F> Content<F> {
-    fn take(&self) -> Option<F> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// A job on its way. If it is dropped unrun, its handle is told first, and those who wait then.
-struct Work<F, T> {
-    content: Content<F>,
-    outlet: Outlet<T>,
-    told: Returned,
-}
-
-impl<F: FnOnce() -> T, T> Work<F, T> {
-    fn run(self, has_run: &mut dyn FnMut()) -> Returned {
-        let Work { content, outlet, told } = self;
-        match content.take() {
-            Some(f) => outlet.of(f, has_run),
-            None => has_run(),
-        }
-        told
-    }
-}
-
 #[cold]
 #[track_caller]
 fn refused_to(refused: Refused) -> ! {
-    match refused {
-        Refused::ShutDown => panic!("the thread pool has been shut down"),
-        Refused::NoThread(error) => panic!("no thread for the pool: {error}"),
-        Refused::Full => unreachable!("who has patience waits for room"),
+    panic!("{}", refused.into_error())
+}
+
+impl Refused {
+    fn into_error(self) -> io::Error {
+        match self {
+            Refused::ShutDown => io::Error::other("the thread pool has been shut down"),
+            Refused::NoThread(error) => {
+                io::Error::new(error.kind(), format!("no thread for the pool: {error}"))
+            }
+            Refused::Full => io::Error::other("the queue of the thread pool is full"),
+        }
     }
 }
 

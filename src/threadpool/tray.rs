@@ -4,23 +4,28 @@
 //!   hub's thread                         another thread
 //!   expect(what) -> Returned  ---------> dropped when the work is done:
 //!                                          its number goes into the tray;
-//!   deliver: empties the tray, <--------   was it empty? then a letter wakes the hub
-//!   calls what.come() for each
+//!   deliver: empties the tray, <--------   was it empty? then a letter wakes the hub,
+//!   calls what.come() for each             whose loop calls deliver
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use slab::Slab;
 
-use crate::hub::{self, Remote};
+use crate::error::Interruption;
+use crate::hub::{self, Reason, Remote, Wake};
+use crate::sys;
+use crate::wait::WaitList;
 
 /// What somebody on this thread expects from another one.
 pub(crate) trait Expected {
-    /// It has come. Called in a greenlet that has others to tell: it must not wait.
+    /// It has come. Called by the hub's loop: it must neither wait nor run anything of the user's,
+    /// and dropping it must not, either.
     fn come(self: Rc<Self>);
 }
 
@@ -39,14 +44,29 @@ struct Tray {
 }
 
 /// This thread's end.
-#[derive(Default)]
 struct Desk {
     tray: Option<Arc<Tray>>,
     expected: Slab<Rc<dyn Expected>>,
 }
 
+impl Desk {
+    const EMPTY: Desk = Desk { tray: None, expected: Slab::new() };
+}
+
 thread_local! {
-    static DESK: RefCell<Desk> = RefCell::default();
+    /// It goes with the hub, and not when the turn of this destructor comes: greenlets that are left
+    /// when their thread ends may still use it.
+    static DESK: RefCell<ManuallyDrop<Desk>> = const { RefCell::new(ManuallyDrop::new(Desk::EMPTY)) };
+}
+
+fn with_desk<R>(f: impl FnOnce(&mut Desk) -> R) -> R {
+    sys::local::with(&DESK, |desk| f(&mut desk.borrow_mut()))
+}
+
+/// The hub has ended, and what has not come never will.
+fn clear() {
+    let desk = with_desk(|desk| mem::replace(desk, Desk::EMPTY));
+    drop(desk);
 }
 
 impl Tray {
@@ -69,19 +89,20 @@ impl Returned {
     ///
     /// If the system has no descriptor left to be woken by.
     pub(crate) fn expect(what: Rc<dyn Expected>) -> io::Result<Returned> {
-        let known = DESK.try_with(|desk| desk.borrow().tray.clone());
-        let tray = match known.map_err(|_| io::Error::other("the thread is ending"))? {
+        if hub::has_ended() {
+            return Err(io::Error::other("the thread is ending"));
+        }
+        let tray = match with_desk(|desk| desk.tray.clone()) {
             Some(tray) => tray,
             None => {
-                let hub = hub::quiet_remote()?;
-                Arc::new(Tray { numbers: Mutex::default(), hub })
+                let tray = Arc::new(Tray { numbers: Mutex::default(), hub: hub::quiet_remote()? });
+                with_desk(|desk| desk.tray = Some(Arc::clone(&tray)));
+                hub::call_at_end(clear);
+                tray
             }
         };
         hub::expect();
-        let number = DESK.with_borrow_mut(|desk| {
-            desk.tray = Some(Arc::clone(&tray));
-            desk.expected.insert(what)
-        });
+        let number = with_desk(|desk| desk.expected.insert(what));
         Ok(Returned { tray, number })
     }
 }
@@ -90,24 +111,55 @@ impl Drop for Returned {
     fn drop(&mut self) {
         if self.tray.put(self.number) {
             // An error means that the hub has ended, and nobody waits any more.
-            let _ = self.tray.hub.spawn(deliver);
+            let _ = self.tray.hub.call(deliver);
         }
     }
 }
 
-/// Tells those whose work is done.
+/// Tells those whose work is done. Called by the hub's loop, so that it can never fail for want of a
+/// stack: a tray that is not emptied would wake nobody any more.
 fn deliver() {
-    let tray = DESK.try_with(|desk| desk.borrow().tray.clone());
-    let Ok(Some(tray)) = tray else { return };
+    let Some(tray) = with_desk(|desk| desk.tray.clone()) else { return };
     let numbers = tray.take();
     hub::has_come(numbers.len());
     for number in numbers {
-        let what = DESK.with_borrow_mut(|desk| desk.expected.try_remove(number));
-        // Whatever it holds goes with it.
-        hub::quietly("panicked in the destructor of a result", || {
-            if let Some(what) = what {
-                what.come();
+        if let Some(what) = with_desk(|desk| desk.expected.try_remove(number)) {
+            what.come();
+        }
+    }
+}
+
+/// Somebody who waits for what another thread will say once.
+pub(super) struct Word {
+    line: WaitList,
+    has_come: Cell<bool>,
+}
+
+impl Word {
+    pub(super) fn awaited() -> (Rc<Word>, io::Result<Returned>) {
+        let word = Rc::new(Word { line: WaitList::default(), has_come: false.into() });
+        let returned = Returned::expect(Rc::clone(&word) as Rc<dyn Expected>);
+        (word, returned)
+    }
+
+    /// False: `deadline` came first.
+    pub(super) fn wait(
+        &self,
+        verb: &'static &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<bool, Interruption> {
+        while !self.has_come.get() {
+            if self.line.wait(Reason::new(verb), deadline)? == Wake::Elapsed {
+                return Ok(self.has_come.get());
             }
-        });
+        }
+        Ok(true)
+    }
+}
+
+impl Expected for Word {
+    fn come(self: Rc<Self>) {
+        self.has_come.set(true);
+        self.line.wake_all();
     }
 }

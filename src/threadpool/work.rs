@@ -200,8 +200,12 @@ impl Shared {
             Err(error) => {
                 let mut state = self.state();
                 state.threads -= 1;
+                let (is_none_left, at_the_end) =
+                    (state.threads == 0, state.waiters_if_at_the_end());
+                drop(state);
+                drop(at_the_end);
                 // Those that are there will do it, only later.
-                if state.threads == 0 { Err(error) } else { Ok(()) }
+                if is_none_left { Err(error) } else { Ok(()) }
             }
         }
     }
@@ -214,9 +218,9 @@ impl Shared {
             return self.take_out_of_line(id);
         };
         let job = state.queue.remove(at);
-        let moved_up = state.move_up();
+        let told = (state.move_up(), state.waiters_if_at_the_end());
         drop(state);
-        drop(moved_up);
+        drop(told);
         job
     }
 
@@ -225,7 +229,9 @@ impl Shared {
         let mut state = self.state();
         let at = state.line.iter().position(|waiting| waiting.job.id == id)?;
         let waiting = state.line.remove(at);
+        let at_the_end = state.waiters_if_at_the_end();
         drop(state);
+        drop(at_the_end);
         waiting.map(|waiting| waiting.job)
     }
 
@@ -269,8 +275,7 @@ impl Shared {
 
     fn leave(&self, mut state: MutexGuard<'_, State>) -> Option<Queued> {
         state.threads -= 1;
-        let at_the_end =
-            if state.is_at_the_end() { mem::take(&mut state.at_the_end) } else { Vec::new() };
+        let at_the_end = state.waiters_if_at_the_end();
         drop(state);
         drop(at_the_end);
         None
@@ -308,10 +313,14 @@ impl Shared {
         self.news.notify_all();
     }
 
-    /// Takes no more jobs. Those in line have come before, and are still taken.
-    pub(super) fn shut_down(&self) {
-        self.state().stage = Stage::ShutDown;
-        self.news.notify_all();
+    /// Takes no more jobs. Those in line have come before, and are still taken; so there must be a
+    /// thread to do them.
+    pub(super) fn shut_down(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.stage = Stage::ShutDown;
+        let most = state.max_threads.max(1);
+        drop(state);
+        self.set_max_threads(most); // which tells the threads, too
     }
 
     /// Drops `told` when all is done and the threads have gone, after the shutdown.
@@ -330,7 +339,9 @@ impl Shared {
         let mut state = self.state();
         let queue = mem::take(&mut state.queue);
         let line = mem::take(&mut state.line);
+        let at_the_end = state.waiters_if_at_the_end();
         drop(state);
+        drop(at_the_end);
         queue.into_iter().chain(line.into_iter().map(|waiting| waiting.job)).collect()
     }
 }
@@ -360,7 +371,13 @@ impl State {
     }
 
     fn is_at_the_end(&self) -> bool {
-        self.stage == Stage::ShutDown && self.threads == 0 && self.queue.is_empty()
+        let has_jobs = !self.queue.is_empty() || !self.line.is_empty();
+        self.stage == Stage::ShutDown && self.threads == 0 && !has_jobs
+    }
+
+    /// Those who wait for the end, if it has come. To be asked whenever a thread or a job has gone.
+    fn waiters_if_at_the_end(&mut self) -> Vec<Returned> {
+        if self.is_at_the_end() { mem::take(&mut self.at_the_end) } else { Vec::new() }
     }
 }
 

@@ -10,11 +10,12 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 
-/// Why a greenlet has no value.
+/// Why a greenlet, or a job on a thread, has no value.
 ///
-/// Returned by [`Greenlet::get`](crate::Greenlet::get).
+/// Returned by [`Greenlet::get`](crate::Greenlet::get) and
+/// [`Job::get`](crate::threadpool::Job::get).
 pub enum JoinError {
-    /// It was killed, before or while it ran.
+    /// It was killed, before or while it ran; a job, that it was cancelled before it ran.
     Killed,
     /// It ended by a panic, whose payload is inside. A [`Timeout`](crate::Timeout) that nothing
     /// caught ends a greenlet in the same way, with [`Elapsed`] as the payload.
@@ -43,7 +44,7 @@ impl JoinError {
     pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
         match self {
             JoinError::Panicked(payload) => payload,
-            JoinError::Killed => panic!("the greenlet was killed and did not panic"),
+            JoinError::Killed => panic!("it was killed or cancelled, and did not panic"),
         }
     }
 }
@@ -62,9 +63,9 @@ impl fmt::Debug for JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JoinError::Killed => f.write_str("greenlet was killed"),
+            JoinError::Killed => f.write_str("killed"),
             JoinError::Panicked(payload) => {
-                write!(f, "greenlet panicked: {}", panic_message(payload.as_ref()))
+                write!(f, "panicked: {}", panic_message(payload.as_ref()))
             }
         }
     }

@@ -28,7 +28,8 @@
 //! There is no `async`, no executor to start and no attribute on `main`. [`spawn`] makes a
 //! *greenlet*: a function with a stack of its own, pinned to its thread. Whenever a call of this
 //! crate would block ([`net`], [`sync`], [`queue`], [`sleep`], [`Greenlet::join`] ...), the greenlet
-//! parks and the thread runs the others. The thread's own stack is the *main greenlet*, and waits like any other.
+//! parks and the thread runs the others. The thread's own stack is the *main greenlet*, and waits like
+//! any other.
 //!
 //! # How it works
 //!
@@ -49,8 +50,9 @@
 //! While a greenlet unwinds (by a panic, a kill or a timeout), no call of it waits. Those that would
 //! have to fail at once if they return a `Result` (with [`ErrorKind::Other`](std::io::ErrorKind::Other)
 //! in I/O), and return at once if they do not; the few that have nothing to return but what they
-//! would wait for, such as [`Mutex::lock`](sync::Mutex::lock), panic, and say so. Those that need not wait work as ever: a buffer can
-//! still be flushed into a socket that has room.
+//! would wait for, such as [`Mutex::lock`](sync::Mutex::lock), panic, and say so. Those that need not
+//! wait work as ever: a buffer can still be flushed into a socket that has room. What a thread would
+//! do ([`offload`], files) is done in place.
 //!
 //! # Panics
 //!
@@ -60,12 +62,15 @@
 //!
 //! # Threads
 //!
-//! Everything here is local to its thread, and the compiler sees to it; each thread can have a hub.
-//! [`Remote`] is the one door from other threads.
+//! Greenlets, their handles, sockets and locks are local to their thread, and the compiler sees to it;
+//! each thread can have a hub. What may cross threads is [`Remote`], by which others start greenlets
+//! here, and a [`ThreadPool`](threadpool::ThreadPool), to which jobs are sent and whose results come
+//! back.
 //!
 //! What blocks without this crate's knowing (`std::thread::sleep`, `std::net`, `std::fs`, a lock of
-//! std's that another greenlet holds) blocks the whole thread; [`offload`] has another thread do it. A `RefCell` or a lock that is borrowed across a
-//! call that waits can be met by another greenlet meanwhile.
+//! std's that another greenlet holds) blocks the whole thread; [`offload`] has another thread do it.
+//! A `RefCell` or a lock that is borrowed across a call that waits can be met by another greenlet
+//! meanwhile.
 //!
 //! # Stacks
 //!
@@ -84,8 +89,8 @@
 //! # The world outside
 //!
 //! [`net`] has std's sockets, [`fs`] its files, [`process`] its children and [`io`] the standard
-//! streams and any other descriptor, each name for name, so that `use std::net` becomes `use
-//! greenloom::net` and all else stays. Where the kernel can tell when a call would go through, the
+//! streams and any other descriptor, each name for name: `use std::net` becomes `use greenloom::net`
+//! and all else stays (what std has got since Rust 1.85, file locks for instance, is not there yet). Where the kernel can tell when a call would go through, the
 //! greenlet waits for that; where it cannot (files, looking up names), a [thread](threadpool) makes
 //! the call. [`server`] accepts connections, so many at a time, and ends gracefully; [`signal`] says
 //! when.

@@ -1529,6 +1529,38 @@ fn a_job_that_unwinds_may_apply() {
     });
 }
 
+/// gevent's `ThreadPool.join`: it waits until there is nothing to do, and the pool goes on.
+#[test]
+fn join_waits_for_rest() {
+    within(MINUTE, || {
+        let (pool, gate, notes) = full();
+        let in_line = parked_spawner(&pool, notes.job(1));
+        let joiner = spawn({
+            let pool = pool.clone();
+            move || pool.join()
+        });
+        until_parked(joiner.id());
+        assert!(!pool.join_timeout(ms(1)));
+        gate.open();
+        joiner.get().unwrap();
+        assert_eq!((pool.running(), pool.queued()), (0, 0));
+        in_line.get().unwrap().get().unwrap();
+        pool.join();
+        assert_eq!(pool.apply(|| 2), 2);
+
+        // What is taken out of the queue is not waited for.
+        pool.set_max_threads(0);
+        let queued = pool.spawn(|| ());
+        let joiner = spawn({
+            let pool = pool.clone();
+            move || pool.join()
+        });
+        until_parked(joiner.id());
+        assert!(queued.cancel());
+        joiner.get().unwrap();
+    });
+}
+
 // ------------------------------------------------------------------- what once went wrong
 
 /// A shutdown of a pool that was to have no threads waited for ever for what nobody would do, or

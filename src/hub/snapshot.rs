@@ -124,7 +124,7 @@ impl Scheduler {
         let dump = self.dump();
         let report = format!(
             "the main greenlet would wait for ever: no greenlet is ready, and there is no timer, \
-             no socket waited on and no other thread that could wake one\n{dump}"
+             no descriptor or signal waited on, and no job or other thread that could wake one\n{dump}"
         );
         self.stuck = Some(BlocksForever::new(report));
         self.tasks.current = TaskId::MAIN;

@@ -24,7 +24,7 @@ mod stdout;
 pub use std::io::{
     BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind, IntoInnerError,
     IoSlice, IoSliceMut, IsTerminal, LineWriter, Lines, Read, Repeat, Result, Seek, SeekFrom, Sink,
-    Split, Take, Write, copy, empty, prelude, read_to_string, repeat, sink,
+    Split, Take, Write, WriterPanicked, copy, empty, prelude, read_to_string, repeat, sink,
 };
 
 pub use pipe::{PipeReader, PipeWriter, pipe};

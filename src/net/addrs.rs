@@ -25,6 +25,11 @@ use super::resolve::lookup;
 /// assert!(addrs.iter().all(|addr| addr.port() == 443));
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not stand for addresses here",
+    note = "this is `greenloom::net::ToSocketAddrs`, which looks names up without blocking the thread: \
+            bound generic code by it in place of `std::net::ToSocketAddrs`"
+)]
 pub trait ToSocketAddrs {
     /// The addresses, one by one.
     type Iter: Iterator<Item = SocketAddr>;

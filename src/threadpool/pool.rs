@@ -49,6 +49,7 @@ impl Drop for Owner {
 }
 
 const TURN: &str = "place in the ThreadPool";
+const REST: &str = "join of the ThreadPool";
 const END: &str = "shutdown of the ThreadPool";
 
 /// How long a job may wait for a place.
@@ -260,6 +261,43 @@ impl ThreadPool {
         self.pool().trim();
     }
 
+    /// Waits until there is nothing to do: no job runs, is queued or waits for its place. The pool goes
+    /// on as before. While the caller unwinds, it does not wait. A job must not call it for its own
+    /// pool.
+    #[track_caller]
+    pub fn join(&self) {
+        self.join_by(None);
+    }
+
+    /// As [`join`](ThreadPool::join), but waits at most so long. True: there was nothing to do at some
+    /// time.
+    #[track_caller]
+    pub fn join_timeout(&self, d: Duration) -> bool {
+        self.join_by(Some(hub::after(d)))
+    }
+
+    #[track_caller]
+    fn join_by(&self, deadline: Option<Instant>) -> bool {
+        self.told_by(|pool, told| pool.tell_at_rest(told), &REST, deadline)
+    }
+
+    /// Waits for what `tell` will have it told of.
+    #[track_caller]
+    fn told_by(
+        &self,
+        tell: impl FnOnce(&Shared, Returned),
+        verb: &'static &'static str,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let (word, told) = Word::awaited();
+        let Ok(told) = told else { return false };
+        tell(self.pool(), told);
+        word.wait(verb, deadline).unwrap_or_else(|interruption| {
+            hub::raise(interruption);
+            false
+        })
+    }
+
     /// Takes no more jobs, and waits until those it has are done and its threads are gone. (If there may
     /// be no threads at all, one is started for them.) While the
     /// caller unwinds, it does not wait. A job must not call it for its own pool, which waits for it.
@@ -277,13 +315,7 @@ impl ThreadPool {
     #[track_caller]
     fn shutdown_by(&self, deadline: Option<Instant>) -> bool {
         self.pool().shut_down();
-        let (end, told) = Word::awaited();
-        let Ok(told) = told else { return false };
-        self.pool().tell_at_the_end(told);
-        end.wait(&END, deadline).unwrap_or_else(|interruption| {
-            hub::raise(interruption);
-            false
-        })
+        self.told_by(|pool, told| pool.tell_at_the_end(told), &END, deadline)
     }
 
     /// Takes no more jobs.

@@ -65,6 +65,8 @@ struct State {
     trimmed: u64,
     /// Threads are given numbers, for their names.
     named: usize,
+    /// Told when there is nothing to do.
+    at_rest: Vec<Returned>,
     /// Told when the last thread has gone after the shutdown.
     at_the_end: Vec<Returned>,
 }
@@ -112,6 +114,7 @@ impl Shared {
             stage: Stage::Open,
             trimmed: 0,
             named: 0,
+            at_rest: Vec::new(),
             at_the_end: Vec::new(),
         };
         Arc::new(Shared {
@@ -200,8 +203,7 @@ impl Shared {
             Err(error) => {
                 let mut state = self.state();
                 state.threads -= 1;
-                let (is_none_left, at_the_end) =
-                    (state.threads == 0, state.waiters_if_at_the_end());
+                let (is_none_left, at_the_end) = (state.threads == 0, state.at_an_end());
                 drop(state);
                 drop(at_the_end);
                 // Those that are there will do it, only later.
@@ -218,7 +220,7 @@ impl Shared {
             return self.take_out_of_line(id);
         };
         let job = state.queue.remove(at);
-        let told = (state.move_up(), state.waiters_if_at_the_end());
+        let told = (state.move_up(), state.at_an_end());
         drop(state);
         drop(told);
         job
@@ -229,7 +231,7 @@ impl Shared {
         let mut state = self.state();
         let at = state.line.iter().position(|waiting| waiting.job.id == id)?;
         let waiting = state.line.remove(at);
-        let at_the_end = state.waiters_if_at_the_end();
+        let at_the_end = state.at_an_end();
         drop(state);
         drop(at_the_end);
         waiting.map(|waiting| waiting.job)
@@ -239,9 +241,9 @@ impl Shared {
     fn work(self: Arc<Self>) {
         POOL_OF_THIS_THREAD.set(Arc::as_ptr(&self));
         while let Some(job) = self.next() {
-            let mut moved_up = None;
-            let told = (job.run)(&mut || moved_up = self.state().has_run());
-            drop((told, moved_up));
+            let mut others = None;
+            let told = (job.run)(&mut || others = Some(self.state().has_run()));
+            drop((told, others));
         }
     }
 
@@ -275,7 +277,7 @@ impl Shared {
 
     fn leave(&self, mut state: MutexGuard<'_, State>) -> Option<Queued> {
         state.threads -= 1;
-        let at_the_end = state.waiters_if_at_the_end();
+        let at_the_end = state.at_an_end();
         drop(state);
         drop(at_the_end);
         None
@@ -323,6 +325,17 @@ impl Shared {
         self.set_max_threads(most); // which tells the threads, too
     }
 
+    /// Drops `told` when there is nothing to do.
+    pub(super) fn tell_at_rest(&self, told: Returned) {
+        let mut state = self.state();
+        if state.is_at_rest() {
+            drop(state);
+            drop(told);
+        } else {
+            state.at_rest.push(told);
+        }
+    }
+
     /// Drops `told` when all is done and the threads have gone, after the shutdown.
     pub(super) fn tell_at_the_end(&self, told: Returned) {
         let mut state = self.state();
@@ -339,7 +352,7 @@ impl Shared {
         let mut state = self.state();
         let queue = mem::take(&mut state.queue);
         let line = mem::take(&mut state.line);
-        let at_the_end = state.waiters_if_at_the_end();
+        let at_the_end = state.at_an_end();
         drop(state);
         drop(at_the_end);
         queue.into_iter().chain(line.into_iter().map(|waiting| waiting.job)).collect()
@@ -354,10 +367,11 @@ impl State {
         })
     }
 
-    /// A thread is through with its job. Returned is who is to be told that he has moved up.
-    fn has_run(&mut self) -> Option<Returned> {
+    /// A thread is through with its job. Returned is who is to be told: that he has moved up, or that
+    /// all is done.
+    fn has_run(&mut self) -> (Option<Returned>, Vec<Returned>) {
         self.running -= 1;
-        self.move_up()
+        (self.move_up(), self.at_an_end())
     }
 
     /// The first in line moves up into the queue, if there is room. Returned is who is to be told.
@@ -370,14 +384,25 @@ impl State {
         Some(moved_up)
     }
 
-    fn is_at_the_end(&self) -> bool {
-        let has_jobs = !self.queue.is_empty() || !self.line.is_empty();
-        self.stage == Stage::ShutDown && self.threads == 0 && !has_jobs
+    fn is_at_rest(&self) -> bool {
+        self.running == 0 && self.queue.is_empty() && self.line.is_empty()
     }
 
-    /// Those who wait for the end, if it has come. To be asked whenever a thread or a job has gone.
-    fn waiters_if_at_the_end(&mut self) -> Vec<Returned> {
-        if self.is_at_the_end() { mem::take(&mut self.at_the_end) } else { Vec::new() }
+    fn is_at_the_end(&self) -> bool {
+        self.stage == Stage::ShutDown && self.threads == 0 && self.is_at_rest()
+    }
+
+    /// Those who wait for there to be nothing to do, or for the end, if it has come. To be asked
+    /// whenever a job or a thread has gone.
+    fn at_an_end(&mut self) -> Vec<Returned> {
+        let mut told = Vec::new();
+        if self.is_at_rest() {
+            told.append(&mut self.at_rest);
+        }
+        if self.is_at_the_end() {
+            told.append(&mut self.at_the_end);
+        }
+        told
     }
 }
 

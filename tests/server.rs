@@ -1627,6 +1627,153 @@ fn a_stop_wherever_the_porter_waits() {
     });
 }
 
+/// A destructor runs where nothing unwinds: a panic in it is reported, and ends neither the stop nor
+/// the process; what has to be saved can be, and the stop waits for it. `last` is what the handler
+/// and the listener own, `how` what the server does when it is stopped.
+fn last_things(last: impl Fn() + Clone + 'static, how: How) -> bool {
+    struct Listener<D>(TcpListener, D);
+    impl<D: 'static> Accept for Listener<D> {
+        type Stream = TcpStream;
+        type Peer = SocketAddr;
+
+        fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+            self.0.accept()
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            self.0.local_addr()
+        }
+    }
+
+    let (of_listener, of_handler) = (util::at_drop(last.clone()), util::at_drop(last));
+    let listener = Listener(TcpListener::bind("127.0.0.1:0").unwrap(), of_listener);
+    let address = listener.0.local_addr().unwrap();
+    let server = StreamServer::from_listener(listener).handle(move |stream, peer| {
+        let _keep = &of_handler;
+        hold(stream, peer)
+    });
+    let mut client = None;
+    match how {
+        How::IsNew => {}
+        How::HasNotBegun => server.start(),
+        How::Waits => {
+            server.start();
+            settle();
+        }
+        How::IsPaused => {
+            server.start();
+            settle();
+            server.stop_accepting();
+            settle();
+        }
+        How::Serves => {
+            server.start();
+            client = Some(connect(&server));
+            eventually(|| server.stats().active == 1);
+        }
+        How::IsKilled => {
+            let serving = spawn({
+                let server = server.clone();
+                move || server.serve_forever()
+            });
+            settle();
+            serving.kill();
+        }
+        How::IsKilledPaused => {
+            server.stop_accepting();
+            let serving = spawn({
+                let server = server.clone();
+                move || server.serve_forever()
+            });
+            settle();
+            serving.kill();
+        }
+    }
+    let went = server.stop(ms(5));
+    assert_refused(address);
+    drop(client);
+    went
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    IsNew,
+    HasNotBegun,
+    Waits,
+    IsPaused,
+    /// A guest who does not go by himself.
+    Serves,
+    /// By killing who is in `serve_forever`.
+    IsKilled,
+    IsKilledPaused,
+}
+
+impl How {
+    const ALL: [How; 7] = [
+        How::IsNew,
+        How::HasNotBegun,
+        How::Waits,
+        How::IsPaused,
+        How::Serves,
+        How::IsKilled,
+        How::IsKilledPaused,
+    ];
+}
+
+#[test]
+fn destructors_that_panic_at_a_stop() {
+    for how in How::ALL {
+        within(MINUTE, move || {
+            assert_eq!(last_things(|| panic!("on purpose"), how), how != How::Serves, "{how:?}");
+            let reports: Vec<_> = reports().into_iter().map(|report| report.text).collect();
+            let told = |who: &str| reports.iter().filter(|text| text.contains(who)).count();
+            assert_eq!(reports.len(), 2, "{how:?}: {reports:?}");
+            assert_eq!(told("panicked in the destructor of a listener: on purpose"), 1);
+            assert_eq!(told("panicked in the destructor of a handler: on purpose"), 1);
+        });
+    }
+}
+
+#[test]
+fn destructors_that_wait_at_a_stop() {
+    for how in How::ALL {
+        within(MINUTE, move || {
+            let log = Log::new();
+            let saves = {
+                let log = log.clone();
+                move || {
+                    sleep(ms(1));
+                    log.say("saved");
+                }
+            };
+            assert_eq!(last_things(saves, how), how != How::Serves);
+            log.say("stopped");
+            log.assert_is(["saved", "saved", "stopped"]);
+        });
+    }
+}
+
+/// The stop waits for the destructor, which therefore does not wait for the stop.
+#[test]
+fn a_destructor_that_stops_the_server() {
+    within(MINUTE, || {
+        let myself = Rc::new(RefCell::new(None::<StreamServer>));
+        let stops = util::at_drop({
+            let myself = Rc::clone(&myself);
+            move || assert!(myself.take().expect("it is there").stop(HOUR))
+        });
+        let server = bound().handle(move |stream, peer| {
+            let _keep = &stops;
+            hold(stream, peer)
+        });
+        myself.replace(Some(server.clone()));
+        server.start();
+        settle();
+        assert!(server.stop(HOUR));
+        assert!(myself.borrow().is_none());
+    });
+}
+
 /// A server that its thread leaves behind ends with it, and keeps nothing: not even if its handler
 /// owns a handle to it.
 #[test]

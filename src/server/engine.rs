@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::accept::AcceptErrorKind;
-use super::guests::Guests;
+use super::guests::{Guests, let_go};
 use crate::error::caught;
 use crate::greenlet;
 use crate::hub::{self, Birth, Reason, TaskId};
@@ -70,6 +70,8 @@ pub(super) struct Engine<D: Door> {
     /// When those inside are killed.
     pub(super) deadline: Cell<Option<Instant>>,
     pub(super) is_being_stopped: Cell<bool>,
+    /// Who drops the door and the handler, while he does.
+    pub(super) locks_up: Cell<Option<TaskId>>,
     /// Somebody had to be killed.
     pub(super) forced: Cell<bool>,
     /// It serves no more: for `serve_forever`.
@@ -97,6 +99,7 @@ impl<D: Door> Engine<D> {
             porters: Cell::new(0),
             deadline: Cell::new(None),
             is_being_stopped: Cell::new(false),
+            locks_up: Cell::new(None),
             forced: Cell::new(false),
             served: Event::new(),
             stopped: Event::new(),
@@ -139,7 +142,8 @@ impl<D: Door> Engine<D> {
 
     pub(super) fn door(&self) -> io::Result<Rc<D>> {
         let closed = || io::Error::new(io::ErrorKind::NotConnected, "the server has been stopped");
-        self.door.borrow().clone().ok_or_else(closed)
+        let door = self.door.borrow().clone();
+        door.filter(|_| self.phase.get() != Phase::Closed).ok_or_else(closed)
     }
 
     fn title(&self) -> String {
@@ -211,7 +215,7 @@ impl<D: Door> Engine<D> {
         let birth = Birth { site: self.site.get(), ..Birth::here(Some(name.into())) };
         let stay = self.guests.enter();
         let (guests, key) = (Rc::clone(&self.guests), stay.key);
-        let body = move || guests.attend(key, move || handler(visitor));
+        let body = move || guests.attend(key, handler, visitor);
         let spawned = match pool {
             None => greenlet::try_spawn_member(birth, body, ()),
             Some(pool) => pool.try_queue(birth, body),
@@ -235,24 +239,35 @@ impl<D: Door> Engine<D> {
     pub(super) fn fail(&self, what: &str, error: &dyn std::fmt::Display) {
         self.report(what, error);
         self.close_door();
-        self.served.set();
     }
 
-    /// From now on nobody is let in.
+    /// From now on nobody is let in. When the porter has gone, [`lock_up`](Engine::lock_up) is due.
     pub(super) fn close_door(&self) {
         self.phase.set(Phase::Closed);
         self.dismiss_porter();
-        let door = self.door.take();
-        drop(door);
-        self.forget_handler();
     }
 
-    /// It is of no use when nobody will be let in any more; and it may own a handle to the server.
-    /// (A porter who has been killed may still find that one stands before him.)
-    pub(super) fn forget_handler(&self) {
-        if self.phase.get() == Phase::Closed && self.porters.get() == 0 {
-            let handler = self.handler.take();
-            drop(handler);
+    /// If nobody will be let in any more: drops the door, so that whoever comes is refused, and the
+    /// handler, which is of no use then and may own a handle to the server. (A porter who has been
+    /// killed may still find that one stands before him.)
+    ///
+    /// Not to be called while the caller unwinds: destructors of the user's run here. They may wait,
+    /// and what waits for the end waits for them as for a porter.
+    pub(super) fn lock_up(&self) {
+        if self.phase.get() != Phase::Closed || self.porters.get() > 0 {
+            return;
         }
+        self.porters.set(1);
+        self.locks_up.set(Some(hub::current_task()));
+        let door = self.door.take();
+        let_go("panicked in the destructor of a listener", door);
+        let handler = self.handler.take();
+        let_go("panicked in the destructor of a handler", handler);
+        self.locks_up.set(None);
+        self.porters.set(0);
+        if !self.is_being_stopped.get() {
+            self.served.set(); // the door was broken
+        }
+        self.guests.goings.wake_all();
     }
 }

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::stats::Stats;
 use crate::error::Cause;
-use crate::hub::TaskId;
+use crate::hub::{self, TaskId};
 use crate::wait::WaitList;
 
 #[derive(Default)]
@@ -75,16 +75,18 @@ impl Guests {
         Stay { guests: Rc::clone(self), key }
     }
 
-    /// Runs a guest's handler, and notes how it ended.
-    pub(super) fn attend(&self, key: usize, handler: impl FnOnce()) {
-        match panic::catch_unwind(AssertUnwindSafe(handler)) {
+    /// Serves a guest, and notes how that ended.
+    pub(super) fn attend<V>(&self, key: usize, handler: Rc<dyn Fn(V)>, visitor: V) {
+        let result = panic::catch_unwind(AssertUnwindSafe(|| handler(visitor)));
+        match &result {
             Ok(()) => self.note(key, End::Finished),
-            Err(payload) => {
-                if payload.downcast_ref() != Some(&Cause::Killed) {
-                    self.note(key, End::Panicked);
-                }
-                panic::resume_unwind(payload);
-            }
+            Err(payload) if payload.downcast_ref() == Some(&Cause::Killed) => {}
+            Err(_) => self.note(key, End::Panicked),
+        }
+        // He may be the last who has it, when the server has been stopped.
+        let_go("panicked in the destructor of a handler", handler);
+        if let Err(payload) = result {
+            panic::resume_unwind(payload);
         }
     }
 
@@ -117,6 +119,14 @@ impl Guests {
         self.goings.wake_all(); // one less to wait for
         Some(Stops { guests: self, key })
     }
+}
+
+/// Drops something that has come from the user, and may have a destructor that panics or waits. A
+/// kill does not cut that short. Nothing must unwind here: then nobody may wait, and a destructor
+/// that panics ends the process.
+pub(super) fn let_go(what: &'static str, theirs: impl Sized) {
+    let _whole = hub::shield();
+    hub::quietly(what, move || drop(theirs));
 }
 
 /// A guest who stops the server.

@@ -48,9 +48,8 @@ impl<D: Door> Engine<D> {
         }
         let round = self.round.get() + 1;
         self.round.set(round);
-        let name = door.title();
-        let porter = Porter::new(self, round, door);
-        let birth = Birth::here(Some(name.into()));
+        let birth = Birth::here(Some(door.title().into()));
+        let porter = Porter::new(self, round);
         let greenlet = greenlet::spawn_member(birth, move || porter.run(), ());
         self.porter.set(greenlet.task());
     }
@@ -59,26 +58,32 @@ impl<D: Door> Engine<D> {
 struct Porter<D: Door> {
     engine: Rc<Engine<D>>,
     round: u64,
-    /// `None` at the very end: the door must have been let go before anybody hears of that.
-    door: Option<Rc<D>>,
 }
 
 impl<D: Door> Porter<D> {
-    fn new(engine: &Rc<Engine<D>>, round: u64, door: Rc<D>) -> Porter<D> {
+    fn new(engine: &Rc<Engine<D>>, round: u64) -> Porter<D> {
         engine.porters.set(engine.porters.get() + 1);
-        Porter { engine: Rc::clone(engine), round, door: Some(door) }
+        Porter { engine: Rc::clone(engine), round }
     }
 
+    /// A porter ends by a kill, as a rule, or by a panic of the user's listener. It is caught here:
+    /// who locks up after him must not unwind. (To wake him in another way would not do: he may
+    /// wait in a listener of the user's, and for anything.)
     fn run(self) {
+        let result = hub::run_body(|| self.stand_at_door());
+        hub::quietly("panicked in the destructor of a panic", move || drop(result));
+    }
+
+    fn stand_at_door(&self) {
         let (engine, mut backoff, mut in_a_row) = (&self.engine, Backoff::new(), 0);
-        let Some(door) = &self.door else { return };
+        let Ok(door) = engine.door() else { return };
         self.wait_for_others_to_leave();
         while engine.is_at_door(self.round) {
             engine.wait_for_room();
             let (error, kind) = match door.next() {
                 // Meanwhile he was sent away, and others were let in for the last time.
                 Ok(_) if !engine.is_at_door(self.round) && !engine.is_below_bound() => return,
-                Ok(visitor) => match engine.let_in(door, visitor) {
+                Ok(visitor) => match engine.let_in(&door, visitor) {
                     Ok(()) => {
                         backoff.reset();
                         in_a_row += 1;
@@ -135,15 +140,15 @@ impl<D: Door> Porter<D> {
 impl<D: Door> Drop for Porter<D> {
     fn drop(&mut self) {
         let engine = &self.engine;
-        drop(self.door.take());
         engine.porters.set(engine.porters.get() - 1);
-        if hub::has_ended() {
-            engine.close_door(); // nobody will open it again
-        } else if engine.is_at_door(self.round) && thread::panicking() {
-            engine
-                .fail("cannot accept connections any more", &"the greenlet at the door has ended");
-        } else {
-            engine.forget_handler();
+        if engine.is_at_door(self.round) {
+            // The listener has panicked, or the thread ends: nobody else will stand there.
+            engine.close_door();
+        }
+        // One who has not begun goes where he is dismissed. If that unwinds, it is for a stop, which
+        // goes on elsewhere.
+        if !thread::panicking() {
+            engine.lock_up();
         }
         engine.guests.goings.wake_all();
     }

@@ -20,6 +20,9 @@ impl<D: Door> Engine<D> {
     #[track_caller]
     pub(super) fn stop(self: &Rc<Self>, grace: Duration) -> bool {
         self.begin_stop(grace);
+        if self.locks_up.get() == Some(hub::current_task()) {
+            return !self.forced.get(); // in a destructor, which the end waits for
+        }
         let guests = &self.guests;
         let Some(_stops) = guests.stops(hub::current_task()) else {
             self.stopped.wait();
@@ -48,16 +51,26 @@ impl<D: Door> Engine<D> {
             // A listener of the user's may do what it likes; the server is stopped all the same.
             hub::quietly("panicked in a listener", || self.let_in_who_stand_there());
         }
+        let is_second = self.is_being_stopped.replace(true);
         self.close_door();
-        if self.is_empty() {
+        if is_second {
+            return;
+        }
+        // Who unwinds must not lock up; unless nobody else ever will.
+        let may_lock_up = !thread::panicking() || hub::has_ended();
+        if may_lock_up {
+            self.lock_up();
+        }
+        if self.is_empty() && may_lock_up {
             self.end();
-        } else if !self.is_being_stopped.replace(true) {
-            let (engine, birth) = (Rc::clone(self), Birth::here(Some("stop of a server".into())));
-            if greenlet::try_spawn_member(birth, move || engine.see_out(), ()).is_err() {
-                // Not even a stack for that: there is no way to wait.
-                self.kill_all(true);
-                self.end();
-            }
+            return;
+        }
+        let (engine, birth) = (Rc::clone(self), Birth::here(Some("stop of a server".into())));
+        if greenlet::try_spawn_member(birth, move || engine.see_out(), ()).is_err() {
+            // Not even a stack for that: there is no way to wait.
+            self.kill_all(true);
+            self.lock_up();
+            self.end();
         }
     }
 
@@ -87,7 +100,6 @@ impl<D: Door> Engine<D> {
     }
 
     fn end(&self) {
-        self.forget_handler();
         self.stopped.set();
         self.served.set();
         self.guests.goings.wake_all();
@@ -96,6 +108,7 @@ impl<D: Door> Engine<D> {
     /// Waits until all have gone, and kills those who are inside after the time they were given;
     /// who has stopped the server himself goes last.
     fn see_out(&self) {
+        self.lock_up(); // if there is no porter, who would do that when he goes
         while !self.is_empty() {
             let deadline = self.deadline.get();
             match self.guests.goings.wait(self.reason(&"stop of the server"), deadline) {

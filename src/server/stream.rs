@@ -236,6 +236,10 @@ impl<L: Accept> StreamServer<L> {
     /// handler that is killed may clean up for a second, and is left alone then (as by
     /// [`Greenlet::kill`](crate::Greenlet::kill) if it refuses; the report goes to `tracing`).
     ///
+    /// The listener goes as soon as nobody is let in any more, and the server's handler with it, or
+    /// with the last who is served. Their destructors may wait, which is waited for here, too; a
+    /// panic in one is reported through [`Hub::on_error`](crate::Hub::on_error).
+    ///
     /// A handler can stop its own server: it waits for the others here, and has what is left of the
     /// time to end itself; it is killed last. Several may stop it: they wait for the same end, and
     /// the shortest grace counts. A caller that is killed meanwhile changes nothing, and while the

@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::{self, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use rustix::net::SocketAddrAny;
 use socket2::SockRef;
 
 use super::addrs::{ToSocketAddrs, first_that};
 use super::descriptor::{connections, handle, options};
 use super::socket::{Kind, Socket, ip_address};
 use super::stream::TcpStream;
+use crate::wait::Limit;
 
 /// A TCP socket that listens: [`std::net::TcpListener`], except that waiting parks the greenlet.
 ///
@@ -100,9 +103,26 @@ impl TcpListener {
     /// descriptor left, say), and not the listener: a server reports it, waits a little, and goes
     /// on.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = self.shared.accept()?;
-        Ok((TcpStream::new(stream.into()), ip_address(peer)?))
+        accepted(self.shared.accept()?)
     }
+
+    /// For the server that has it: this waits even if calls on it are not to.
+    pub(crate) fn accept_for_server(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        accepted(self.shared.accept_within(Limit::Forever)?)
+    }
+
+    /// A connection that has come already; else `WouldBlock`. Nobody else runs before this returns.
+    pub(crate) fn accept_at_once(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        accepted(self.shared.accept_at_once()?)
+    }
+}
+
+/// The address comes with the connection. If one asked for it afterwards, who has gone meanwhile would
+/// have none.
+fn accepted(
+    (stream, peer): (OwnedFd, Option<SocketAddrAny>),
+) -> io::Result<(TcpStream, SocketAddr)> {
+    Ok((TcpStream::new(stream.into()), ip_address(peer)?))
 }
 
 impl From<net::TcpListener> for TcpListener {

@@ -275,7 +275,16 @@ impl<S: AsFd> Socket<S> {
         buf: &mut [u8],
         flags: RecvFlags,
     ) -> io::Result<(usize, Option<SocketAddrAny>)> {
-        let limit = self.limit(Side::Read);
+        self.receive_within(self.limit(Side::Read), buf, flags)
+    }
+
+    /// As [`receive`](Socket::receive), with a limit of the caller's.
+    pub(super) fn receive_within(
+        &self,
+        limit: Limit,
+        buf: &mut [u8],
+        flags: RecvFlags,
+    ) -> io::Result<(usize, Option<SocketAddrAny>)> {
         let may_end = self.kind == Kind::UnixDatagram && limit != Limit::Never;
         self.run(Side::Read, &"recv", limit, |socket| {
             match recvfrom(socket, &mut *buf, flags | RecvFlags::DONTWAIT) {
@@ -313,9 +322,20 @@ impl<S: AsFd> Socket<S> {
 impl<S: AsFd> Socket<S> {
     /// Waits for a connection, and who it is from; `None` if that one has no name.
     pub(super) fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-        self.run(Side::Read, &"accept", self.limit(Side::Read), |listener| {
-            Ok(Tried::Done(accept(listener)?))
-        })
+        self.accept_within(self.limit(Side::Read))
+    }
+
+    /// As [`accept`](Socket::accept), with a limit of the caller's.
+    pub(super) fn accept_within(
+        &self,
+        limit: Limit,
+    ) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+        self.run(Side::Read, &"accept", limit, |listener| Ok(Tried::Done(accept(listener)?)))
+    }
+
+    /// A connection that has come already. Nobody else runs before this returns.
+    pub(super) fn accept_at_once(&self) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+        Ok(accept(self.inner())?)
     }
 }
 

@@ -11,6 +11,7 @@ use super::addrs::{ToSocketAddrs, first_that};
 use super::descriptor::{handle, options, time_limits};
 use super::socket::{Kind, Socket, flow_turned, ip_address};
 use crate::hub::Side;
+use crate::wait::Limit;
 
 /// A UDP socket: [`std::net::UdpSocket`], except that waiting parks the greenlet.
 ///
@@ -135,6 +136,14 @@ impl UdpSocket {
 
     fn receive_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
         let (len, sender) = self.shared.receive(buf, flags)?;
+        Ok((len, ip_address(sender)?))
+    }
+
+    /// As [`recv_from`](UdpSocket::recv_from), for the server that has it: this waits for as long as
+    /// it takes, whatever limit calls on it have.
+    pub(crate) fn recv_for_server(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let received = self.shared.receive_within(Limit::Forever, buf, RecvFlags::empty());
+        let (len, sender) = received?;
         Ok((len, ip_address(sender)?))
     }
 

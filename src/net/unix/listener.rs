@@ -1,14 +1,18 @@
 //! Unix listeners.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
+
+use rustix::net::SocketAddrAny;
 
 use super::super::descriptor::{connections, handle};
 use super::super::socket::{Kind, Socket};
 use super::addr;
 use super::stream::UnixStream;
+use crate::wait::Limit;
 
 /// A Unix socket that listens: [`std::os::unix::net::UnixListener`], except that waiting parks the
 /// greenlet.
@@ -78,9 +82,24 @@ impl UnixListener {
     /// descriptor left, say), and not the listener: a server reports it, waits a little, and goes
     /// on.
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (stream, peer) = self.shared.accept()?;
-        Ok((UnixStream::new(stream.into()), addr::to_std(peer)?))
+        accepted(self.shared.accept()?)
     }
+
+    /// For the server that has it: this waits even if calls on it are not to.
+    pub(crate) fn accept_for_server(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        accepted(self.shared.accept_within(Limit::Forever)?)
+    }
+
+    /// A connection that has come already; else `WouldBlock`. Nobody else runs before this returns.
+    pub(crate) fn accept_at_once(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        accepted(self.shared.accept_at_once()?)
+    }
+}
+
+fn accepted(
+    (stream, peer): (OwnedFd, Option<SocketAddrAny>),
+) -> io::Result<(UnixStream, SocketAddr)> {
+    Ok((UnixStream::new(stream.into()), addr::to_std(peer)?))
 }
 
 impl<'a> IntoIterator for &'a UnixListener {

@@ -802,7 +802,9 @@ fn idle_timeouts_that_cannot_be_had() {
 fn errors_of_one_connection() {
     within(MINUTE, || {
         let (told, server) = told();
-        for errno in [Errno::CONNABORTED, Errno::PERM, Errno::PROTO, Errno::HOSTUNREACH] {
+        let about_one =
+            [Errno::CONNABORTED, Errno::NOTCONN, Errno::PERM, Errno::PROTO, Errno::HOSTUNREACH];
+        for errno in about_one {
             let error = errno.into();
             assert_eq!(AcceptErrorKind::of(&error), AcceptErrorKind::Connection);
             told.order(Order::Fail(error));
@@ -810,7 +812,7 @@ fn errors_of_one_connection() {
         let mut client = told.come();
         settle(); // no time passes
         assert_eq!(server.stats().accepted, 1);
-        assert_eq!(server.stats().accept_errors, 4);
+        assert_eq!(server.stats().accept_errors, 5);
         assert_served(&mut client);
         drop(client);
         assert!(server.stop(MINUTE));
@@ -1001,6 +1003,37 @@ fn a_listener_that_is_shared() {
     });
 }
 
+/// It was to fail instead of waiting. It waits for the server, and for nobody else.
+#[test]
+fn a_listener_that_is_not_to_wait() {
+    within(MINUTE, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let server = StreamServer::from_listener(listener.clone()).handle(next_letters);
+        server.start();
+        settle();
+        assert_served(&mut connect(&server));
+        assert!(server.stop(MINUTE));
+        assert_eq!(server.stats().accept_errors, 0);
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    });
+    within(MINUTE, || {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let server = StreamServer::from_listener(listener)
+            .handle(|mut stream: UnixStream, _| stream.write_all(b"fine"));
+        server.start();
+        settle();
+        let mut answer = String::new();
+        UnixStream::connect(&path).unwrap().read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "fine");
+        assert!(server.stop(MINUTE));
+        assert_eq!(server.stats().accept_errors, 0);
+    });
+}
+
 // ── datagrams ──
 
 fn upper(socket: &UdpSocket, bytes: &[u8], peer: SocketAddr) -> io::Result<usize> {
@@ -1047,6 +1080,27 @@ fn datagrams_are_answered() {
         assert!(!server.is_running());
         server.serve_forever(); // returns at once
         assert_eq!(server.stats().finished, 4);
+    });
+}
+
+#[test]
+fn a_socket_that_is_not_to_wait() {
+    within(MINUTE, || {
+        for prepare in [
+            |socket: &UdpSocket| socket.set_nonblocking(true),
+            |socket: &UdpSocket| socket.set_read_timeout(Some(ms(1))),
+        ] {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            prepare(&socket).unwrap();
+            let server = DatagramServer::from_socket(socket).handle(upper);
+            server.start();
+            sleep(ms(5));
+            let client = correspondent(&server);
+            client.send(b"hello").unwrap();
+            assert_eq!(receive(&client), b"HELLO");
+            assert!(server.stop(MINUTE));
+            assert_eq!(server.stats().accept_errors, 0);
+        }
     });
 }
 
@@ -1282,6 +1336,22 @@ fn who_stands_in_line_at_the_stop_is_served() {
         served.into_iter().for_each(|client| client.get().unwrap());
         assert_eq!(server.stats().finished, 20);
         assert_refused(address);
+    });
+}
+
+/// Also behind one who has gone already: his connection was reset while he stood there.
+#[test]
+fn who_stands_in_line_behind_a_reset_connection_is_served() {
+    within(MINUTE, || {
+        let server = letters();
+        let gone = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        socket2::SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(gone);
+        let mut client = connect(&server);
+        let served = spawn(move || assert_served(&mut client));
+        assert!(server.stop(MINUTE));
+        served.get().unwrap();
+        assert_eq!(server.stats().accepted, 2, "the system tells of both");
     });
 }
 

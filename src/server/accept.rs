@@ -136,11 +136,13 @@ impl AcceptErrorKind {
     pub fn of(error: &io::Error) -> AcceptErrorKind {
         match Errno::from_io_error(error) {
             Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK) => AcceptErrorKind::Listener,
-            // Aborted before it was accepted, forbidden by a firewall, or the network's errors, which
-            // Linux passes on from the new connection (see accept(2)).
+            // Aborted before it was accepted, or before somebody asked who it is; forbidden by a
+            // firewall; or the network's errors, which Linux passes on from the new connection (see
+            // accept(2)).
             Some(
                 Errno::CONNABORTED
                 | Errno::CONNRESET
+                | Errno::NOTCONN
                 | Errno::PERM
                 | Errno::PROTO
                 | Errno::NOPROTOOPT
@@ -150,6 +152,8 @@ impl AcceptErrorKind {
                 | Errno::HOSTUNREACH
                 | Errno::INTR,
             ) => AcceptErrorKind::Connection,
+            // Some systems give a connection that was aborted no address.
+            None if error.kind() == io::ErrorKind::InvalidData => AcceptErrorKind::Connection,
             _ => AcceptErrorKind::Resources,
         }
     }
@@ -160,13 +164,11 @@ impl Accept for TcpListener {
     type Peer = SocketAddr;
 
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        TcpListener::accept(self)
+        self.accept_for_server()
     }
 
     fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let stream = TcpStream::from(at_once(self)?);
-        let peer = stream.peer_addr()?;
-        Ok((stream, peer))
+        self.accept_at_once()
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -188,13 +190,11 @@ impl Accept for UnixListener {
     type Peer = unix::SocketAddr;
 
     fn accept(&self) -> io::Result<(UnixStream, unix::SocketAddr)> {
-        UnixListener::accept(self)
+        self.accept_for_server()
     }
 
     fn try_accept(&self) -> io::Result<(UnixStream, unix::SocketAddr)> {
-        let stream = UnixStream::from(at_once(self)?);
-        let peer = stream.peer_addr()?;
-        Ok((stream, peer))
+        self.accept_at_once()
     }
 
     fn local_addr(&self) -> io::Result<unix::SocketAddr> {
@@ -210,23 +210,6 @@ impl Accept for UnixListener {
         stream.set_read_timeout(Some(d))?;
         stream.set_write_timeout(Some(d))
     }
-}
-
-/// Accepts without the listener's own way, which may let others run before it tries. The listeners
-/// of this crate are non-blocking for as long as they are ours.
-fn at_once(listener: &impl std::os::fd::AsFd) -> io::Result<std::os::fd::OwnedFd> {
-    #[cfg(not(target_vendor = "apple"))]
-    let stream = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)?;
-    #[cfg(target_vendor = "apple")]
-    let stream = {
-        let stream = rustix::net::accept(listener)?;
-        rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::CLOEXEC)?;
-        stream
-    };
-    // Some systems let it inherit the listener's mode.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    rustix::io::ioctl_fionbio(&stream, false)?;
-    Ok(stream)
 }
 
 /// For a listener that somebody else has a handle to.

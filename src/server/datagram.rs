@@ -74,7 +74,7 @@ impl Door for Mailbox {
     fn next(&self) -> io::Result<Letter> {
         let mut buffer = self.buffer.take();
         buffer.resize(LONGEST, 0);
-        let received = self.socket.recv_from(&mut buffer);
+        let received = self.socket.recv_for_server(&mut buffer);
         let letter = received.map(|(len, peer)| Letter {
             socket: self.socket.clone(),
             bytes: buffer[..len].into(),
@@ -93,8 +93,6 @@ impl Door for Mailbox {
         match error.kind() {
             // What somebody has sent by this socket has not arrived.
             io::ErrorKind::ConnectionRefused => AcceptErrorKind::Connection,
-            // The socket has a time limit from before it was ours.
-            io::ErrorKind::TimedOut => AcceptErrorKind::Connection,
             _ => AcceptErrorKind::of(error),
         }
     }
@@ -122,7 +120,8 @@ impl DatagramServer {
         UdpSocket::bind(addr).map(DatagramServer::from_socket)
     }
 
-    /// One that serves what `socket` receives.
+    /// One that serves what `socket` receives. The server waits for that as long as it takes, even if
+    /// the socket has a time limit or is in non-blocking mode; handlers get it as it is.
     #[track_caller]
     pub fn from_socket(socket: UdpSocket) -> DatagramServer {
         DatagramServer { engine: Engine::new(Mailbox { socket, buffer: RefCell::default() }) }

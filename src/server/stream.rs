@@ -120,7 +120,8 @@ impl<L: Accept> StreamServer<L> {
     /// anything that implements [`Accept`].
     ///
     /// The server drops it when it is stopped. Where somebody else has a clone of it, the socket
-    /// goes on listening.
+    /// goes on listening. A listener of this crate may be in non-blocking mode: the server waits all
+    /// the same.
     #[track_caller]
     pub fn from_listener(listener: L) -> StreamServer<L> {
         let door = StreamDoor { listener, idle: Cell::new(None) };

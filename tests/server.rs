@@ -819,6 +819,31 @@ fn errors_of_one_connection() {
     });
 }
 
+/// But if there is nothing else, the server does not spend its life on them.
+#[test]
+fn errors_of_every_connection() {
+    struct Denied(Rc<Cell<u32>>);
+    impl Accept for Denied {
+        type Stream = ();
+        type Peer = ();
+
+        fn accept(&self) -> io::Result<((), ())> {
+            self.0.set(self.0.get() + 1);
+            Err(Errno::PERM.into())
+        }
+    }
+
+    within(MINUTE, || {
+        let asked = Rc::new(Cell::new(0));
+        let server = StreamServer::from_listener(Denied(Rc::clone(&asked))).handle(|(), ()| ());
+        let start = Instant::now();
+        server.start();
+        eventually(|| asked.get() >= 13 + 4);
+        assert!(start.elapsed() >= ms(10 + 20 + 40 + 80), "{:?}", start.elapsed());
+        assert!(server.stop(MINUTE));
+    });
+}
+
 /// V1: lack of resources makes it wait: 10 ms, 20, 40 ... and no longer than a second.
 #[test]
 fn lack_of_resources_is_waited_for() {

@@ -119,7 +119,8 @@ pub trait Accept: 'static {
 /// What an error of `accept` is about, and so what a server does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AcceptErrorKind {
-    /// One connection, which is gone: the server asks for the next at once.
+    /// One connection, which is gone: the server asks for the next at once. After a dozen in a row
+    /// it treats them as lack of resources, until one is let in.
     Connection,
     /// The process or the system has run out of something, which will take a moment. Whoever stands
     /// in line still does.

@@ -10,21 +10,34 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// the next fails; a success in between does not make that news.
 const CALM: Duration = Duration::from_secs(5);
 
+/// So many connections may fail in a row before that is taken for a failure to accept any. Some do
+/// fail together, by one fault of the network; but what says so for ever must not keep us busy.
+const CHANCES: u32 = 12;
+
 /// Failures in a row, and how they are spaced: 10 ms, 20, 40, and so on up to a second.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
     last_failure: Option<Instant>,
+    chances: u32,
 }
 
 impl Backoff {
     pub(super) fn new() -> Backoff {
-        Backoff { next: FIRST, last_failure: None }
+        Backoff { next: FIRST, last_failure: None, chances: CHANCES }
     }
 
     /// It worked.
     pub(super) fn reset(&mut self) {
         self.next = FIRST;
+        self.chances = CHANCES;
+    }
+
+    /// One connection failed: may the next be tried at once?
+    pub(super) fn has_chance(&mut self) -> bool {
+        let has = self.chances > 0;
+        self.chances = self.chances.saturating_sub(1);
+        has
     }
 
     /// It failed: how long to wait.
@@ -52,6 +65,17 @@ mod tests {
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
         backoff.reset();
         assert_eq!(backoff.pause(), FIRST);
+    }
+
+    #[test]
+    fn a_dozen_in_a_row_may_fail() {
+        let mut backoff = Backoff::new();
+        for _ in 0..2 {
+            assert!((0..12).all(|_| backoff.has_chance()));
+            assert!(!backoff.has_chance());
+            assert!(!backoff.has_chance());
+            backoff.reset();
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!   who come, in the listener's backlog or the socket's buffer. A bound is a number of their own
 //!   ([`max_connections`](StreamServer::max_connections)), or a [`Pool`](crate::pool::Pool) that they
 //!   may share with others.
-//! - *Trouble.* An error of one connection is that connection's. When the process or the system has
+//! - *Trouble.* An error of one connection is that connection's, if it is not the rule. When the process or the system has
 //!   run out of something (descriptors, memory, stacks), the server says so once (by `tracing`) and
 //!   tries again after 10 ms, 20, 40 and so on up to a second, or when one of its own connections
 //!   has ended. What says that the listener itself is broken ends the server.

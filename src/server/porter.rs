@@ -104,8 +104,10 @@ impl<D: Door> Porter<D> {
             }
             engine.guests.count_error();
             match kind {
-                AcceptErrorKind::Connection => yield_now(),
-                AcceptErrorKind::Resources => self.pause(&mut backoff, &error),
+                AcceptErrorKind::Connection if backoff.has_chance() => yield_now(),
+                AcceptErrorKind::Connection | AcceptErrorKind::Resources => {
+                    self.pause(&mut backoff, &error);
+                }
                 AcceptErrorKind::Listener => {
                     engine.fail("cannot accept connections any more", &error);
                 }

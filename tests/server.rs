@@ -896,7 +896,7 @@ fn who_leaves_makes_room_for_who_waits_for_resources() {
     });
 }
 
-/// V1: what says that the listener is broken ends the server; who is inside stays.
+/// V1: what says that the listener is broken ends the server, and is reported; who is inside stays.
 #[test]
 fn a_broken_listener_ends_the_server() {
     within(MINUTE, || {
@@ -907,6 +907,10 @@ fn a_broken_listener_ends_the_server() {
             told.fail(errno);
             server.serve_forever();
             assert!(!server.is_running());
+            let reports = reports();
+            assert_eq!(reports.len(), 1);
+            let text = format!("cannot accept connections any more: {}", io::Error::from(errno));
+            assert!(reports[0].text.contains(&text), "{reports:?}");
             assert_served(&mut client);
             let stopper = spawn({
                 let server = server.clone();
@@ -953,6 +957,7 @@ fn a_listener_that_was_shut_down() {
         rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         server.serve_forever();
         assert!(!server.is_running());
+        assert_eq!(reports().len(), 1);
     });
 }
 

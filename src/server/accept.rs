@@ -125,7 +125,8 @@ pub enum AcceptErrorKind {
     /// The process or the system has run out of something, which will take a moment. Whoever stands
     /// in line still does.
     Resources,
-    /// The listener: it will not accept anything any more, and the server ends.
+    /// The listener: it will not accept anything any more. The server ends, and reports the error
+    /// through [`Hub::on_error`](crate::Hub::on_error).
     Listener,
 }
 

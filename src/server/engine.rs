@@ -235,9 +235,10 @@ impl<D: Door> Engine<D> {
 
     // ── closing ──
 
-    /// The door is broken.
-    pub(super) fn fail(&self, what: &str, error: &dyn std::fmt::Display) {
-        self.report(what, error);
+    /// The door is broken, says the porter. Who reads no log should hear of that, too: the server
+    /// ends, and nobody has told it to.
+    pub(super) fn fail(&self, error: &io::Error) {
+        hub::report_current("cannot accept connections any more", error.to_string());
         self.close_door();
     }
 

@@ -11,7 +11,8 @@
 //! - *Trouble.* An error of one connection is that connection's, if it is not the rule. When the process or the system has
 //!   run out of something (descriptors, memory, stacks), the server says so once (by `tracing`) and
 //!   tries again after 10 ms, 20, 40 and so on up to a second, or when one of its own connections
-//!   has ended. What says that the listener itself is broken ends the server.
+//!   has ended. What says that the listener itself is broken ends the server, and is reported
+//!   through [`Hub::on_error`](crate::Hub::on_error).
 //! - *Panics.* One in a handler is reported through [`Hub::on_error`](crate::Hub::on_error), and ends
 //!   the greenlet of that handler and no other.
 //! - *The end.* [`stop`](StreamServer::stop) lets nobody in any more, gives those inside some time,

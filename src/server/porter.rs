@@ -108,9 +108,7 @@ impl<D: Door> Porter<D> {
                 AcceptErrorKind::Connection | AcceptErrorKind::Resources => {
                     self.pause(&mut backoff, &error);
                 }
-                AcceptErrorKind::Listener => {
-                    engine.fail("cannot accept connections any more", &error);
-                }
+                AcceptErrorKind::Listener => engine.fail(&error),
             }
         }
     }

@@ -214,7 +214,7 @@ impl<L: Accept> StreamServer<L> {
 
     /// Serves until somebody calls [`stop`](StreamServer::stop), and that has come to its end. If
     /// the server has been stopped before, it returns at once; also if the listener is broken, which
-    /// is reported by `tracing`.
+    /// is reported through [`Hub::on_error`](crate::Hub::on_error).
     ///
     /// If the greenlet in this call is killed, or unwinds by a timeout, the server is stopped, with
     /// a grace of one second; the call does not wait for that.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::accept::AcceptErrorKind;
 use super::engine::{Door, Engine};
 use super::stats::Stats;
-use super::stream::StopsWhenUnwound;
 use crate::net::{ToSocketAddrs, UdpSocket};
 use crate::pool::Pool;
 
@@ -176,9 +175,7 @@ impl DatagramServer {
     /// As [`start`](DatagramServer::start).
     #[track_caller]
     pub fn serve_forever(&self) {
-        self.start();
-        let _end = StopsWhenUnwound(&self.engine);
-        self.engine.served.wait();
+        self.engine.serve_forever();
     }
 
     /// As [`StreamServer::stop`](super::StreamServer::stop): nothing more is received, handlers have
@@ -217,9 +214,6 @@ impl RefUnwindSafe for DatagramServer {}
 
 impl fmt::Debug for DatagramServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatagramServer")
-            .field("phase", &self.engine.phase.get())
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        self.engine.describe("DatagramServer", f)
     }
 }

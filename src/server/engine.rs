@@ -10,6 +10,7 @@
 //! place: `stop_accepting` and `start_accepting`. That is why he has a number.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::rc::Rc;
@@ -56,7 +57,7 @@ pub(super) enum Phase {
 pub(super) struct Engine<D: Door> {
     pub(super) phase: Cell<Phase>,
     pub(super) is_paused: Cell<bool>,
-    pub(super) door: RefCell<Option<Rc<D>>>,
+    door: RefCell<Option<Rc<D>>>,
     pub(super) handler: RefCell<Option<Handler<D::Visitor>>>,
     pool: RefCell<Option<Pool>>,
     most: Cell<usize>,
@@ -154,9 +155,17 @@ impl<D: Door> Engine<D> {
         Reason::new(verb).made_at(self.site.get())
     }
 
-    pub(super) fn report(&self, what: &str, error: &dyn std::fmt::Display) {
+    pub(super) fn report(&self, what: &str, error: &dyn fmt::Display) {
         let title = self.title();
         caught(|| trace::server_trouble(&title, what, error));
+    }
+
+    /// For `Debug`.
+    pub(super) fn describe(&self, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(kind)
+            .field("phase", &self.phase.get())
+            .field("stats", &self.guests.stats())
+            .finish_non_exhaustive()
     }
 
     // ── letting in ──

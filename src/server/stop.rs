@@ -12,10 +12,32 @@ use super::engine::{Door, Engine};
 use crate::greenlet;
 use crate::hub::{self, Birth, REFUSED, TaskId, Wake};
 
+/// What those inside are given when the greenlet in `serve_forever` is killed. gevent's.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// How long those who have been killed may clean up. gevent's.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
+/// In `serve_forever`.
+struct StopsWhenUnwound<'a, D: Door>(&'a Rc<Engine<D>>);
+
+impl<D: Door> Drop for StopsWhenUnwound<'_, D> {
+    fn drop(&mut self) {
+        if thread::panicking() && !hub::has_ended() {
+            self.0.begin_stop(GRACE);
+        }
+    }
+}
+
 impl<D: Door> Engine<D> {
+    /// Starts it, and waits until it serves no more.
+    #[track_caller]
+    pub(super) fn serve_forever(self: &Rc<Self>) {
+        self.start();
+        let _end = StopsWhenUnwound(self);
+        self.served.wait();
+    }
+
     /// Stops it, and waits for the end. True: all went by themselves.
     #[track_caller]
     pub(super) fn stop(self: &Rc<Self>, grace: Duration) -> bool {

@@ -1,23 +1,18 @@
 //! `StreamServer`: a greenlet for each connection.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::time::Duration;
-use std::{cell::Cell, thread};
 
 use super::accept::{Accept, AcceptErrorKind};
 use super::engine::{Door, Engine};
 use super::stats::Stats;
-use crate::hub;
 use crate::net::{TcpListener, ToSocketAddrs};
 use crate::pool::Pool;
-
-/// What those inside are given when the greenlet in [`StreamServer::serve_forever`] is killed.
-/// gevent's.
-pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// A server that gives every connection a greenlet of its own. A handle: clones name the same
 /// server, and dropping them leaves it running.
@@ -224,9 +219,7 @@ impl<L: Accept> StreamServer<L> {
     /// As [`start`](StreamServer::start).
     #[track_caller]
     pub fn serve_forever(&self) {
-        self.start();
-        let _end = StopsWhenUnwound(&self.engine);
-        self.engine.served.wait();
+        self.engine.serve_forever();
     }
 
     /// Stops it: lets nobody in any more, waits until those inside have ended, and after `grace`
@@ -288,17 +281,6 @@ impl<L: Accept> StreamServer<L> {
     }
 }
 
-/// In `serve_forever`.
-pub(super) struct StopsWhenUnwound<'a, D: Door>(pub(super) &'a Rc<Engine<D>>);
-
-impl<D: Door> Drop for StopsWhenUnwound<'_, D> {
-    fn drop(&mut self) {
-        if thread::panicking() && !hub::has_ended() {
-            self.0.begin_stop(GRACE);
-        }
-    }
-}
-
 impl<L: Accept> Clone for StreamServer<L> {
     fn clone(&self) -> StreamServer<L> {
         StreamServer { engine: Rc::clone(&self.engine) }
@@ -310,9 +292,6 @@ impl<L: Accept> RefUnwindSafe for StreamServer<L> {}
 
 impl<L: Accept> fmt::Debug for StreamServer<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamServer")
-            .field("phase", &self.engine.phase.get())
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        self.engine.describe("StreamServer", f)
     }
 }

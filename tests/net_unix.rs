@@ -86,28 +86,85 @@ fn a_peer_that_is_bound_is_known_by_its_name() {
     assert_eq!(listener.accept().unwrap().1.as_pathname(), Some(here.as_path()));
 }
 
+/// A path in `folder` of so many bytes.
+fn path_of(len: usize, folder: &Folder) -> PathBuf {
+    let path = folder.path(&"x".repeat(len - folder.path("").as_os_str().len()));
+    assert_eq!(path.as_os_str().len(), len);
+    path
+}
+
+/// 107 bytes: all of the system's structure but for the zero. 108: all of it.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_peer_whose_name_no_address_of_std_can_hold_is_received_without_one() {
+fn a_peer_whose_path_fills_the_structure_is_accepted_and_named_as_by_std() {
     let _guard = hang_guard();
     let folder = Folder::new();
     let there = folder.path("there");
-    let name = "x".repeat(108 - folder.path("").as_os_str().len());
-    let longest = folder.path(&name);
-    assert_eq!(longest.as_os_str().len(), 108);
     let listener = UnixListener::bind(&there).unwrap();
-    let peer = bound_and_connected(socket2::Type::STREAM, &longest, &there);
-    let (mut stream, name) = listener.accept().unwrap();
-    assert!(name.is_unnamed());
-    stream.write_all(b"!").unwrap();
-    (&peer).read_exact(&mut [0]).unwrap();
+    for len in [106, 107, 108] {
+        let here = path_of(len, &folder);
+        let peer = bound_and_connected(socket2::Type::STREAM, &here, &there);
+        let (mut stream, name) = listener.accept().unwrap();
+        assert_eq!(name.as_pathname(), Some(here.as_path()), "{len}");
+        assert_eq!(stream.peer_addr().unwrap().as_pathname(), name.as_pathname());
+        stream.write_all(b"!").unwrap();
+        (&peer).read_exact(&mut [0]).unwrap();
+    }
+}
 
-    std::fs::remove_file(&longest).unwrap();
+/// Of 108 bytes, std makes no address but its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_datagram_is_not_lost_by_the_name_of_its_sender() {
+    let _guard = hang_guard();
+    let folder = Folder::new();
+    let there = folder.path("there");
+    let receiver = UnixDatagram::bind(&there).unwrap();
+    for len in [106, 107, 108] {
+        let here = path_of(len, &folder);
+        let sender = bound_and_connected(socket2::Type::DGRAM, &here, &there);
+        sender.send(b"abc").unwrap();
+        for receive in [UnixDatagram::peek_from, UnixDatagram::recv_from] {
+            let (received, name) = receive(&receiver, &mut [0; 8]).unwrap();
+            assert_eq!(received, 3);
+            assert_eq!(name.as_pathname(), (len < 108).then_some(here.as_path()), "{len}");
+            assert_eq!(name.is_unnamed(), len == 108);
+        }
+    }
+}
+
+/// One may be bound to names that are no text, have zeros inside, or are empty.
+#[test]
+#[cfg(target_os = "linux")]
+fn odd_names_are_those_of_std() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let _guard = hang_guard();
+    let folder = Folder::new();
+    let there = folder.path("there");
+    let listener = UnixListener::bind(&there).unwrap();
     let receiver = UnixDatagram::bind(folder.path("receiver")).unwrap();
-    let sender = bound_and_connected(socket2::Type::DGRAM, &longest, &folder.path("receiver"));
-    sender.send(b"abc").unwrap();
-    let (len, name) = receiver.recv_from(&mut [0; 8]).unwrap();
-    assert_eq!((len, name.is_unnamed()), (3, true));
+
+    let path = folder.path("").join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+    let _peer = bound_and_connected(socket2::Type::STREAM, &path, &there);
+    assert_eq!(listener.accept().unwrap().1.as_pathname(), Some(path.as_path()));
+
+    let number = format!("greenloom{}", std::process::id());
+    for name in [format!("{number}\0b\0"), format!("{number:x<107}")] {
+        let addr = SocketAddr::from_abstract_name(&name).unwrap();
+        let system = rustix::net::SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        let peer = socket(socket2::Type::STREAM);
+        rustix::net::bind(&peer, &system).unwrap();
+        peer.connect(&socket2::SockAddr::unix(&there).unwrap()).unwrap();
+        assert_eq!(listener.accept().unwrap().1.as_abstract_name(), Some(name.as_bytes()));
+        drop(peer);
+
+        let sender = std_unix::UnixDatagram::bind_addr(&addr).unwrap();
+        sender.send_to(b"abc", folder.path("receiver")).unwrap();
+        let (len, from) = receiver.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!((len, from.as_abstract_name()), (3, Some(name.as_bytes())));
+    }
 }
 
 #[cfg(target_os = "linux")]

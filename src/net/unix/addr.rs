@@ -29,26 +29,27 @@ pub(super) fn to_system(addr: &SocketAddr) -> io::Result<SocketAddrUnix> {
 
 /// From the system, which gives none, or one of no length, for a socket without a name.
 ///
-/// A path that fills the system's structure to the last byte, without a zero behind it, cannot be
-/// made into std's type, nor can std bind to one; it counts as no name.
-///
-/// # Errors
-///
-/// If it is no address of a Unix socket.
-pub(super) fn to_std(addr: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    let Some(addr) = addr else { return unnamed() };
-    if addr.addr_len() <= FAMILY || addr.addr_len() > FAMILY + PATH {
-        return unnamed();
+/// `None`: it has a name that cannot be made into std's type here. That is a path which fills the
+/// system's structure to the last byte: the system counts a zero behind it, and std itself makes
+/// such an address only from what the system tells it. It is no error, because whatever came from
+/// there has been taken already.
+pub(super) fn to_std(addr: Option<SocketAddrAny>) -> Option<SocketAddr> {
+    let Some(addr) = addr else { return Some(unnamed()) };
+    if addr.addr_len() <= FAMILY {
+        return Some(unnamed());
     }
-    let addr = SocketAddrUnix::try_from(addr)?;
+    if addr.addr_len() > FAMILY + PATH {
+        return None; // rustix would panic
+    }
+    let addr = SocketAddrUnix::try_from(addr).ok()?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(name) = addr.abstract_name() {
-        return SocketAddr::from_abstract_name(name);
+        return SocketAddr::from_abstract_name(name).ok();
     }
-    match addr.path() {
-        Some(path) => SocketAddr::from_pathname(OsStr::from_bytes(path.to_bytes())),
-        None => unnamed(),
-    }
+    let Some(path) = addr.path_bytes() else { return Some(unnamed()) };
+    // One that fills the structure but for the zero comes with the zero.
+    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+    SocketAddr::from_pathname(OsStr::from_bytes(path)).ok()
 }
 
 /// What comes before the name in an address.
@@ -57,6 +58,6 @@ const FAMILY: u32 = 2;
 /// The longest name.
 const PATH: u32 = if cfg!(any(target_os = "linux", target_os = "android")) { 108 } else { 104 };
 
-fn unnamed() -> io::Result<SocketAddr> {
-    SocketAddr::from_pathname("")
+pub(super) fn unnamed() -> SocketAddr {
+    SocketAddr::from_pathname("").expect("no name at all is short enough")
 }

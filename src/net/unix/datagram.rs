@@ -127,6 +127,9 @@ impl UnixDatagram {
     /// Receives a datagram: how long it is, and who sent it, which has no name unless the sender
     /// was bound. What does not fit into `buf` is lost.
     ///
+    /// A sender whose path is so long that [`SocketAddr::from_pathname`] refuses it (108 bytes on
+    /// Linux) counts as one without a name.
+    ///
     /// After [`shutdown`](UnixDatagram::shutdown) of reading, when all that came before has been
     /// received, it returns an empty one without a sender.
     ///
@@ -149,7 +152,8 @@ impl UnixDatagram {
 
     fn receive_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
         let (len, sender) = self.shared.receive(buf, flags)?;
-        Ok((len, addr::to_std(sender)?))
+        // The datagram has been taken: no name is so odd that it would be an error.
+        Ok((len, addr::to_std(sender).unwrap_or_else(addr::unnamed)))
     }
 
     /// As [`recv_from`](UnixDatagram::recv_from), and does not say who sent it.

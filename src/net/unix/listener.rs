@@ -82,24 +82,25 @@ impl UnixListener {
     /// descriptor left, say), and not the listener: a server reports it, waits a little, and goes
     /// on.
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        accepted(self.shared.accept()?)
+        self.shared.accept().map(accepted)
     }
 
     /// For the server that has it: this waits even if calls on it are not to.
     pub(crate) fn accept_for_server(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        accepted(self.shared.accept_within(Limit::Forever)?)
+        self.shared.accept_within(Limit::Forever).map(accepted)
     }
 
     /// A connection that has come already; else `WouldBlock`. Nobody else runs before this returns.
     pub(crate) fn accept_at_once(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        accepted(self.shared.accept_at_once()?)
+        self.shared.accept_at_once().map(accepted)
     }
 }
 
-fn accepted(
-    (stream, peer): (OwnedFd, Option<SocketAddrAny>),
-) -> io::Result<(UnixStream, SocketAddr)> {
-    Ok((UnixStream::new(stream.into()), addr::to_std(peer)?))
+/// The connection has been taken: no name is so odd that it would be an error.
+fn accepted((stream, peer): (OwnedFd, Option<SocketAddrAny>)) -> (UnixStream, SocketAddr) {
+    let stream = UnixStream::new(stream.into());
+    let peer = addr::to_std(peer).or_else(|| stream.peer_addr().ok());
+    (stream, peer.unwrap_or_else(addr::unnamed))
 }
 
 impl<'a> IntoIterator for &'a UnixListener {

@@ -594,3 +594,63 @@ fn an_end_for_a_child_is_in_blocking_mode() {
         );
     });
 }
+
+// ── The same descriptor more than once ──
+
+/// How often this process has that file open; a pipe counts with both ends.
+#[cfg(target_os = "linux")]
+fn times_open(fd: &impl AsRawFd) -> usize {
+    let link = |name: &std::ffi::OsStr| {
+        std::fs::read_link(std::path::Path::new("/proc/self/fd").join(name)).ok()
+    };
+    let ours = link(fd.as_raw_fd().to_string().as_ref());
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    all.filter(|entry| link(&entry.file_name()) == ours).count()
+}
+
+/// Another owner of standard input, say: of the same number.
+#[derive(Clone)]
+struct Same(Rc<OwnedFd>);
+
+impl AsFd for Same {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_who_wait_for_the_same_descriptor_are_both_served() {
+    within(MINUTE, || {
+        let (reader, writer) = blocking_pipe();
+        let reader = Same(Rc::new(reader));
+        let start = || {
+            let io = Io::shared(reader.clone()).unwrap();
+            let waiter = spawn(move || read_byte(&io));
+            until_parked(waiter.id());
+            waiter
+        };
+        let waiters = [start(), start(), start()];
+        assert_eq!(times_open(&*reader.0), 2 + 2, "one registered by itself, two by duplicates");
+        rustix::io::write(&writer, b"xyz").unwrap();
+        let mut read = waiters.map(|waiter| waiter.get().unwrap().unwrap());
+        read.sort_unstable();
+        assert_eq!(&read, b"xyz");
+        assert_eq!(times_open(&*reader.0), 2);
+
+        // Whoever registered first may go first, and leaves the number to the next.
+        let mut waiters = [start(), start(), start()];
+        waiters[0].kill();
+        waiters[0] = start();
+        rustix::io::write(&writer, b"abc").unwrap();
+        let mut read = waiters.map(|waiter| waiter.get().unwrap().unwrap());
+        read.sort_unstable();
+        assert_eq!(&read, b"abc");
+
+        // All of them notice the end.
+        let waiters = [start(), start(), start()];
+        drop(writer);
+        assert!(waiters.map(|waiter| waiter.get().unwrap().is_err()).iter().all(|failed| *failed));
+        assert_eq!(times_open(&*reader.0), 1);
+    });
+}

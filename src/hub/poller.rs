@@ -19,8 +19,9 @@
 //!
 //! This file returns tickets; it wakes nobody.
 
+use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub(crate) struct Poller {
     /// Opened when it is first needed: a hub that only sleeps and switches has no descriptor.
     system: Option<System>,
     sources: Slab<Source>,
+    /// The numbers under which the system watches somebody's descriptor.
+    watched: HashSet<RawFd>,
     generation: u32,
     /// Tickets in all lines.
     waiting: usize,
@@ -91,6 +94,8 @@ struct System {
 #[derive(Debug)]
 struct Source {
     generation: u32,
+    /// What is watched in place of a descriptor that another source has already.
+    duplicate: Option<OwnedFd>,
     read: Direction,
     write: Direction,
 }
@@ -131,19 +136,28 @@ impl Poller {
         }
     }
 
+    /// Several sources may have the same descriptor, standard input say. The system watches each
+    /// number once (`epoll` refuses the second, `kqueue` forgets the first); so the later ones are
+    /// watched by duplicates. The road not taken: one registration that they share would outlive
+    /// the owner who closes the descriptor, and be found again by whoever gets the number next.
+    ///
     /// # Errors
     ///
-    /// As the kernel says: no descriptor left for the poller, too many watches, or a file that
-    /// cannot be polled.
+    /// As the kernel says: no descriptor left for the poller or a duplicate, too many watches, or a
+    /// file that cannot be polled.
     pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<SourceId> {
         self.generation = self.generation.wrapping_add(1) & 0x7FFF_FFFF; // never WAKER's
         let generation = self.generation;
         let slot = self.sources.vacant_key() as u32;
         let id = SourceId { slot, generation };
+        let is_watched = self.watched.contains(&fd.as_raw_fd());
+        let duplicate = if is_watched { Some(fd.try_clone_to_owned()?) } else { None };
+        let number = duplicate.as_ref().map_or(fd, AsFd::as_fd).as_raw_fd();
         let registry = self.system()?.poll.registry();
-        registry.register(&mut SourceFd(&fd.as_raw_fd()), id.token(), interest())?;
+        registry.register(&mut SourceFd(&number), id.token(), interest())?;
+        self.watched.insert(number);
         let (read, write) = (Direction::default(), Direction::default());
-        self.sources.insert(Source { generation, read, write });
+        self.sources.insert(Source { generation, duplicate, read, write });
         Ok(id)
     }
 
@@ -155,9 +169,11 @@ impl Poller {
         }
         let source = self.sources.remove(id.slot as usize);
         debug_assert!(source.read.line.is_empty() && source.write.line.is_empty());
+        let number = source.duplicate.as_ref().map_or(fd, AsFd::as_fd).as_raw_fd();
+        self.watched.remove(&number);
         if let Some(system) = &self.system {
             // It fails only if the descriptor is gone already, and the registration with it.
-            let _ = system.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+            let _ = system.poll.registry().deregister(&mut SourceFd(&number));
         }
     }
 

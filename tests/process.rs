@@ -704,6 +704,46 @@ fn children_of_a_thread_that_has_ended_are_reaped_by_others() {
     });
 }
 
+#[test]
+fn what_a_call_has_started_is_reaped_when_its_thread_ends() {
+    alone("child_ends_threads_with_children");
+}
+
+/// Nobody comes next who would sweep.
+#[test]
+#[ignore = "run by what_a_call_has_started_is_reaped_when_its_thread_ends in a process of its own"]
+fn child_ends_threads_with_children() {
+    if !is_child() {
+        return;
+    }
+    let _guard = hang_guard();
+    let ends: [fn(greenloom::Greenlet<io::Result<()>>); 3] = [
+        // It still waits when the thread ends; or it has just been killed, and the one that reaps
+        // has not begun; or that one waits.
+        drop,
+        |waiter| waiter.kill_nowait(),
+        |waiter| waiter.kill(),
+    ];
+    let calls: [fn(&mut Command) -> io::Result<()>; 3] = [
+        |command| command.status().map(drop),
+        |command| command.output().map(drop),
+        |command| command.output_with_input(vec![0; MUCH]).map(drop),
+    ];
+    for (end, call) in ends.into_iter().flat_map(|end| calls.map(|call| (end, call))) {
+        let id = thread::spawn(move || {
+            let before = children();
+            let waiter = spawn(move || call(Command::new("sleep").arg("3600")));
+            until_parked(waiter.id());
+            let id = children().into_iter().find(|id| !before.contains(id)).unwrap();
+            end(waiter);
+            id
+        });
+        let id = id.join().unwrap();
+        assert_eq!(state(id), None);
+    }
+    assert_eq!(children(), []);
+}
+
 /// "`Command` runs 200 children at once and collects all output and statuses; none is left a
 /// zombie", and "descriptors, threads, tasks … are back to their start".
 #[test]

@@ -81,14 +81,13 @@ impl Handle {
     }
 
     /// Kills the child, and sees to it that it is reaped as soon as it has ended. For destructors:
-    /// it does not wait.
+    /// it does not wait, unless no greenlet can do so any more.
     pub(super) fn put_down(self) {
-        let _ = self.kill();
+        let is_killed = self.kill().is_ok();
         let lives = matches!(self.try_wait(), Ok(None));
+        let dying = Dying { handle: self, is_killed };
         if lives && !hub::has_ended() {
-            // If there is no stack for it, the handle is dropped.
-            let reaper = move || self.wait(Limit::Forever).map(drop);
-            let _ = Builder::new().name("reaper").spawn(reaper);
+            let _ = Builder::new().name("reaper").spawn(move || dying.reap());
         }
     }
 
@@ -110,6 +109,30 @@ impl Handle {
             self.watcher.replace(Some(watcher));
         }
         has_ended
+    }
+}
+
+/// A child that was put down, and may not have ended yet.
+struct Dying {
+    handle: Handle,
+    /// Not if it has become another user's. Then it may run on, and is one for those who sweep.
+    is_killed: bool,
+}
+
+impl Dying {
+    fn reap(&self) -> io::Result<()> {
+        self.handle.wait(Limit::Forever).map(drop)
+    }
+}
+
+impl Drop for Dying {
+    /// If it has not ended by now, the reaper had no stack or its hub is closing. That may be the
+    /// last of the process, and nobody would ever sweep; so the thread waits. After `SIGKILL` that
+    /// does not take long.
+    fn drop(&mut self) {
+        if let (true, Some(child)) = (self.is_killed, &mut *self.handle.state.child.borrow_mut()) {
+            let _ = child.wait();
+        }
     }
 }
 

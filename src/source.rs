@@ -49,6 +49,24 @@ impl<S: AsFd> Source<S> {
         self.inner.take().expect("only into_inner takes it, and self with it")
     }
 
+    /// Has the poller watch the descriptor from now on, as it else does when a call would block: for
+    /// those who have to know beforehand that they can wait.
+    ///
+    /// # Errors
+    ///
+    /// As the system says; `Other` when the thread is ending.
+    pub(crate) fn watch(&self) -> io::Result<SourceId> {
+        if hub::has_ended() {
+            return Err(Unwinding.into());
+        }
+        let id = match self.id.get() {
+            Some(id) => id,
+            None => hub::poller(|poller| poller.register(self.inner().as_fd()))?,
+        };
+        self.id.set(Some(id));
+        Ok(id)
+    }
+
     /// Calls `attempt` until it does not say `WouldBlock`, waiting in between. Those who wait for the
     /// same direction are served first come, first served.
     ///
@@ -134,18 +152,9 @@ impl<S: AsFd> Turn<'_, S> {
 
     /// The kernel said so. From now on the poller watches the descriptor, if it did not before.
     fn would_block(&self) -> io::Result<()> {
-        if hub::has_ended() {
-            return Err(Unwinding.into());
-        }
-        hub::poller(|poller| {
-            let id = match self.source.id.get() {
-                Some(id) => id,
-                None => poller.register(self.source.inner().as_fd())?,
-            };
-            self.source.id.set(Some(id));
-            poller.would_block(id, self.side);
-            Ok(())
-        })
+        let id = self.source.watch()?;
+        hub::poller(|poller| poller.would_block(id, self.side));
+        Ok(())
     }
 
     /// Waits for its turn to try.

@@ -554,6 +554,50 @@ fn what_fails_halfway_leaves_nothing() {
     });
 }
 
+/// However few descriptors are left, whoever is not refused hears; also on a hub that has waited
+/// for nothing yet, whose poller needs one as well.
+#[test]
+fn what_is_not_refused_hears() {
+    passes("what_is_not_refused_hears", || {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        let round = move |left: u64| {
+            let lowest = fs::File::open("/dev/null").unwrap();
+            let lowest = std::os::fd::AsRawFd::as_raw_fd(&lowest) as u64; // free again
+            let limit = Rlimit { current: Some(lowest + left), ..before };
+            let heard = Rc::new(Cell::new(0));
+            let hear = Rc::clone(&heard);
+            setrlimit(Resource::Nofile, limit).unwrap();
+            let result = signal::try_on(SIGUSR1, move |_| hear.set(hear.get() + 1));
+            let listener = Signals::new([SIGUSR1]);
+            settle(); // so that the one that reads begins
+            setrlimit(Resource::Nofile, before).unwrap();
+            if let Ok(listener) = &listener {
+                assert!(result.is_ok(), "{left} were enough for the second, and not for the first");
+                raise(SIGUSR1);
+                assert_eq!(listener.wait(), Some(SIGUSR1));
+                until(|| heard.get() == 1);
+            }
+            if let Ok(registration) = result {
+                assert!(registration.is_active(), "{left}");
+                raise(SIGUSR1);
+                eventually(|| heard.get() > 0);
+            }
+            drop(listener);
+            heard.get() > 0
+        };
+        let mut refusals = 0;
+        for left in 0.. {
+            if thread::spawn(move || round(left)).join().unwrap() {
+                break;
+            }
+            refusals += 1;
+        }
+        // The pair; what the poller has; one for the signal.
+        assert!(refusals >= 3, "{refusals}");
+    });
+}
+
 // ── What is installed, and that it goes again ──
 
 #[test]

@@ -23,6 +23,7 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use signal_hook::low_level::{pipe, unregister};
 use signal_hook::{SigId, flag};
@@ -40,6 +41,9 @@ thread_local! {
     /// listen.
     static SERVICE: RefCell<Weak<Service>> = const { RefCell::new(Weak::new()) };
 }
+
+/// Before the reader tries again after an error.
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Service {
     reader: Source<UnixStream>,
@@ -126,6 +130,8 @@ impl Service {
             interests_ever: Cell::new(0),
             greenlet: RefCell::default(),
         });
+        // Here, where somebody can still be told that it is not possible.
+        service.reader.watch()?;
         let reader = Reader(Rc::clone(&service));
         let greenlet = Builder::new().name("signals").spawn(move || reader.run())?;
         service.greenlet.replace(Some(greenlet));
@@ -293,7 +299,15 @@ impl Reader {
     fn run(&self) {
         let reader = &self.0.reader;
         let drain = |mut stream: &UnixStream| Ok(Tried::Done(stream.read(&mut [0; 64])?));
-        while reader.run(Side::Read, &"signals", Limit::Forever, drain).is_ok() {
+        loop {
+            if let Err(error) = reader.run(Side::Read, &"signals", Limit::Forever, drain) {
+                // Those who are interested are so still.
+                hub::report_current("cannot wait for signals", error.to_string());
+                if let Err(interruption) = hub::sleep_until(hub::after(PAUSE)) {
+                    hub::raise(interruption);
+                    return;
+                }
+            }
             self.0.look();
         }
     }

@@ -1200,6 +1200,40 @@ fn lingering_would_block_so_there_is_none_or_a_reset() {
     assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
+/// Of what was std's too, and of all that comes from it; what resets stays.
+#[test]
+fn what_was_std_s_does_not_linger_and_block_the_thread() {
+    let _guard = hang_guard();
+    let set = |socket: socket2::SockRef<'_>, time| socket.set_linger(Some(time)).unwrap();
+    let (second, reset) = (Duration::from_secs(1), Duration::ZERO);
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    set((&listener).into(), 5 * second);
+    let _before = std::net::TcpStream::connect(addr).unwrap();
+    let listener = TcpListener::from(listener);
+    let _after = std::net::TcpStream::connect(addr).unwrap();
+    for _ in 0..2 {
+        assert_eq!(listener.accept().unwrap().0.linger().unwrap(), None);
+    }
+
+    let stream = std::net::TcpStream::connect(addr).unwrap();
+    set((&stream).into(), 5 * second);
+    let stream = TcpStream::from(stream);
+    assert_eq!(stream.linger().unwrap(), None);
+
+    let resetting = std::net::TcpStream::connect(addr).unwrap();
+    set((&resetting).into(), reset);
+    let resetting = TcpStream::from(resetting);
+    assert_eq!(resetting.linger().unwrap(), Some(reset));
+    let listener = listener.into_std().unwrap();
+    set((&listener).into(), reset);
+    let listener = TcpListener::from(listener);
+    let _client = std::net::TcpStream::connect(addr).unwrap();
+    let lingers: Vec<_> = (0..3).map(|_| listener.accept().unwrap().0.linger().unwrap()).collect();
+    assert_eq!(lingers, [None, None, Some(reset)]);
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_backlog_of_none_takes_one_connection_and_then_lets_wait() {

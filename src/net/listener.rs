@@ -126,6 +126,9 @@ fn accepted(
 }
 
 impl From<net::TcpListener> for TcpListener {
+    /// A [linger](TcpStream::set_linger) of some time is taken away, also from the connections that
+    /// wait already: closing them would block the thread.
+    ///
     /// # Panics
     ///
     /// If the system refuses to set the mode of an open socket, which none does.

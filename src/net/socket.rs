@@ -32,6 +32,8 @@ pub(super) struct Socket<S: AsFd> {
     read_timeout: Cell<Option<Duration>>,
     write_timeout: Cell<Option<Duration>>,
     nonblocking: Cell<bool>,
+    /// A listener that lingered when it was adopted: what waited in its backlog does so still.
+    has_lingered: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,17 +102,21 @@ impl<S: AsFd + From<OwnedFd>> Socket<S> {
             read_timeout: Cell::new(None),
             write_timeout: Cell::new(None),
             nonblocking: Cell::new(false),
+            has_lingered: Cell::new(false),
         })
     }
 
-    /// One that was std's. Its time limits are taken over; its mode becomes ours.
+    /// One that was std's. Its time limits are taken over; its mode becomes ours; closing it will
+    /// not wait.
     pub(super) fn adopt(inner: S, kind: Kind) -> Rc<Socket<S>> {
         let system = SockRef::from(&inner);
         let (read, write) = (system.read_timeout(), system.write_timeout());
+        let has_lingered = linger_no_more(&system);
         if kind == Kind::Listener {
             system.set_nonblocking(true).expect("an open socket has a mode to set");
         }
         let socket = Socket::new(inner, kind);
+        socket.has_lingered.set(has_lingered);
         if kind != Kind::Listener {
             socket.read_timeout.set(read.unwrap_or_default());
             socket.write_timeout.set(write.unwrap_or_default());
@@ -330,13 +336,27 @@ impl<S: AsFd> Socket<S> {
         &self,
         limit: Limit,
     ) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-        self.run(Side::Read, &"accept", limit, |listener| Ok(Tried::Done(accept(listener)?)))
+        self.run(Side::Read, &"accept", limit, |_| self.accept_at_once().map(Tried::Done))
     }
 
     /// A connection that has come already. Nobody else runs before this returns.
     pub(super) fn accept_at_once(&self) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-        Ok(accept(self.inner())?)
+        let accepted = accept(self.inner())?;
+        if self.has_lingered.get() {
+            linger_no_more(&SockRef::from(&accepted.0));
+        }
+        Ok(accepted)
     }
+}
+
+/// A socket that lingers blocks the thread that closes it, whatever its mode. (Not for no time at
+/// all, which resets the connection.) True: it did.
+fn linger_no_more(socket: &SockRef<'_>) -> bool {
+    let lingers = matches!(socket.linger(), Ok(Some(time)) if !time.is_zero());
+    if lingers {
+        let _ = socket.set_linger(None); // what can be asked for can be set
+    }
+    lingers
 }
 
 /// Will nothing more come?

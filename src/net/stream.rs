@@ -148,8 +148,8 @@ impl TcpStream {
     /// not wait. `Some(Duration::ZERO)`: they are thrown away, and the connection is reset.
     ///
     /// Any other time makes *closing* wait, which blocks the whole thread, and no greenlet but the
-    /// closing one would expect it; so it is refused. To wait for the peer, shut down writing and
-    /// read to the end. (Std's is unstable.)
+    /// closing one would expect it; so it is refused, and taken away from a stream or listener that
+    /// was std's. To wait for the peer, shut down writing and read to the end. (Std's is unstable.)
     ///
     /// # Errors
     ///
@@ -248,7 +248,8 @@ fn is_connected(stream: &net::TcpStream) -> io::Result<Tried<()>> {
 }
 
 impl From<net::TcpStream> for TcpStream {
-    /// Takes over std's time limits; calls wait, whatever the mode was.
+    /// Takes over std's time limits; calls wait, whatever the mode was. Closing does not: a
+    /// [linger](TcpStream::set_linger) of some time is taken away, for good.
     fn from(stream: net::TcpStream) -> TcpStream {
         TcpStream { shared: Socket::adopt(stream, Kind::Other) }
     }

@@ -1,7 +1,7 @@
 //! Our ends of a child's pipes. Each is a description of its own, so it is in non-blocking mode
 //! while it is here; the child's end is another, and stays as programs expect it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -18,6 +18,8 @@ macro_rules! end {
         $(#[$what])*
         pub struct $end {
             io: Rc<Io<process::$end>>,
+            /// All handles know when it has become somebody else's, and is not ours to wait for.
+            is_gone: Rc<Cell<bool>>,
         }
 
         impl TryFrom<process::$end> for $end {
@@ -27,7 +29,7 @@ macro_rules! end {
             ///
             /// As [`Io::new`].
             fn try_from(end: process::$end) -> io::Result<$end> {
-                Ok($end { io: Rc::new(Io::new(end)?) })
+                Ok($end { io: Rc::new(Io::new(end)?), is_gone: Rc::default() })
             }
         }
 
@@ -55,7 +57,8 @@ macro_rules! end {
                     Err(shared) => {
                         let fd = shared.as_fd().try_clone_to_owned();
                         let fd = fd.expect("a descriptor is left for a duplicate");
-                        // The one that still holds it will not use it any more.
+                        // The one that still holds it may have been woken before it was killed.
+                        end.is_gone.set(true);
                         let _ = rustix::io::ioctl_fionbio(&fd, false);
                         fd
                     }
@@ -170,11 +173,14 @@ macro_rules! reads {
 
         impl Pipe for $end {
             fn share(&self) -> $end {
-                $end { io: Rc::clone(&self.io) }
+                $end { io: Rc::clone(&self.io), is_gone: Rc::clone(&self.is_gone) }
             }
 
             fn read_into(&self, buffer: &RefCell<Vec<u8>>) -> io::Result<usize> {
                 self.io.read_with(|pipe| {
+                    if self.is_gone.get() {
+                        return Ok(0); // it blocks now, and what comes is for somebody else
+                    }
                     let buffer = &mut *buffer.borrow_mut();
                     buffer.reserve(AT_ONCE);
                     Ok(rustix::io::read(pipe, spare_capacity(buffer))?)
@@ -198,4 +204,28 @@ pub(super) trait Pipe: 'static {
     /// Appends what there is to `buffer`, waiting for it if need be. What was read is there, even
     /// if the caller is killed: the buffer is borrowed, but not while it waits.
     fn read_into(&self, buffer: &RefCell<Vec<u8>>) -> io::Result<usize>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::greenlet::spawn;
+    use crate::hub::idle;
+
+    #[test]
+    fn an_end_that_was_given_away_is_not_read_any_more() {
+        let (reader, writer) = rustix::pipe::pipe().expect("descriptors are left");
+        let end = ChildStdout::try_from(reader).expect("a pipe");
+        let taken = Rc::new(RefCell::new(Vec::new()));
+        let (share, into) = (end.share(), Rc::clone(&taken));
+        let waiter = spawn(move || share.read_into(&into));
+        idle().expect("nobody kills it");
+        let reader = OwnedFd::from(end);
+        rustix::io::write(&writer, b"theirs").expect("there is room");
+        assert_eq!(waiter.get().expect("it has not panicked").expect("it was woken"), 0);
+        assert!(taken.borrow().is_empty());
+        let mut read = [0; 6];
+        rustix::io::read(&reader, &mut read).expect("it is there");
+        assert_eq!(&read, b"theirs");
+    }
 }

@@ -875,3 +875,22 @@ fn what_runs_before_the_program_can_refuse() {
         assert!(env::current_exe().is_ok());
     });
 }
+
+/// Files and standard streams of this crate take std's place here, too.
+#[test]
+fn files_and_standard_streams_as_input_and_output() {
+    within(MINUTE, || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        greenloom::fs::write(&path, "from a file").unwrap();
+        let input = greenloom::fs::File::open(&path).unwrap();
+        let copy = folder.path().join("copy");
+        let output = greenloom::fs::File::create(&copy).unwrap();
+        let mut cat = Command::new("cat");
+        cat.stdin(input).stdout(output).stderr(greenloom::io::stderr());
+        assert!(cat.status().unwrap().success());
+        assert_eq!(greenloom::fs::read_to_string(&copy).unwrap(), "from a file");
+        let nothing = Command::new("true").stdout(greenloom::io::stdout()).status();
+        assert!(nothing.unwrap().success());
+    });
+}

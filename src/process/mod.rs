@@ -61,6 +61,7 @@ mod command;
 mod handle;
 mod orphans;
 mod pre_exec;
+mod redirect;
 mod stdio;
 mod talk;
 

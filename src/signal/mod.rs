@@ -61,8 +61,8 @@ use self::service::Service;
 
 /// Calls `f` each time that `signal` comes, in a greenlet of its own.
 ///
-/// `f` may wait; if the signal comes again meanwhile, a second greenlet runs beside the first. A
-/// panic in it is reported through the hub's error hook, and the handler stays. It belongs to the
+/// `f` may wait; if the signal comes again meanwhile, a second greenlet runs beside the first (so it is
+/// `Fn` and not `FnMut`). What it returns is dropped. A panic in it is reported through the hub's error hook, and the handler stays. It belongs to the
 /// calling thread's hub and is gone when that thread ends, or when it is
 /// [cancelled](Registration::cancel). Dropping the [`Registration`] does nothing. While it is there,
 /// the hub counts on being woken and never panics with [`BlocksForever`](crate::BlocksForever).
@@ -87,10 +87,11 @@ use self::service::Service;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[track_caller]
-pub fn on<S, F>(signal: S, f: F) -> Registration
+pub fn on<S, F, R>(signal: S, f: F) -> Registration
 where
     S: TryInto<Signal, Error: std::error::Error>,
-    F: Fn(Signal) + 'static,
+    F: Fn(Signal) -> R + 'static,
+    R: 'static,
 {
     match try_on(signal, f) {
         Ok(registration) => registration,
@@ -105,13 +106,14 @@ where
 /// `InvalidInput` for what is no signal, or cannot be caught; else as the system says. `Other` when
 /// the thread is ending.
 #[track_caller]
-pub fn try_on<S, F>(signal: S, f: F) -> io::Result<Registration>
+pub fn try_on<S, F, R>(signal: S, f: F) -> io::Result<Registration>
 where
     S: TryInto<Signal, Error: std::error::Error>,
-    F: Fn(Signal) + 'static,
+    F: Fn(Signal) -> R + 'static,
+    R: 'static,
 {
     let signal = number::catchable(signal)?;
-    let (service, id) = Service::handle(signal, Box::new(f))?;
+    let (service, id) = Service::handle(signal, Box::new(move |signal| drop(f(signal))))?;
     Ok(Registration { signal, service: std::rc::Rc::downgrade(&service), id })
 }
 

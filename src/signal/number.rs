@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::str::FromStr;
 
 use signal_hook::consts;
 use signal_hook::low_level::signal_name;
@@ -19,6 +20,7 @@ use signal_hook::low_level::signal_name;
 /// assert_eq!(Signal::from_raw(15)?, SIGTERM);
 /// assert_eq!(SIGTERM.to_string(), "SIGTERM");
 /// assert!(Signal::from_raw(0).is_err());
+/// assert_eq!("term".parse::<Signal>()?, SIGTERM);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +63,24 @@ impl Signal {
     #[must_use]
     pub fn can_be_caught(self) -> bool {
         ![SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL].contains(&self)
+    }
+}
+
+/// By its name, with or without `SIG` (`"SIGTERM"`, `"term"`), or its number.
+impl FromStr for Signal {
+    type Err = io::Error;
+
+    fn from_str(text: &str) -> io::Result<Signal> {
+        if let Ok(number) = text.parse() {
+            return Signal::from_raw(number);
+        }
+        let name = text.to_ascii_uppercase();
+        let name = name.strip_prefix("SIG").unwrap_or(&name);
+        let is_it =
+            |signal: &Signal| signal.name().and_then(|its| its.strip_prefix("SIG")) == Some(name);
+        let unknown =
+            || io::Error::new(io::ErrorKind::InvalidInput, format!("there is no signal {text:?}"));
+        (1..=MOST).map(Signal).find(is_it).ok_or_else(unknown)
     }
 }
 
@@ -254,6 +274,20 @@ mod tests {
             let error = Signal::from_raw(wrong).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(&wrong.to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written_and_otherwise() {
+        for signal in (1..=MOST).filter_map(|n| Signal(n).name().map(|_| Signal(n))) {
+            assert_eq!(signal.to_string().parse::<Signal>().unwrap(), signal);
+        }
+        for text in ["SIGHUP", "hup", "Hup", "1"] {
+            assert_eq!(text.parse::<Signal>().unwrap(), SIGHUP);
+        }
+        for text in ["", "SIG", "SIGSIGHUP", "0", "65", "-1", "no"] {
+            let error = text.parse::<Signal>().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
     }
 }

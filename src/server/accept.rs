@@ -16,7 +16,7 @@ use crate::net::{TcpListener, TcpStream};
 /// the rest says what the server can do beyond that.
 ///
 /// `accept` is called by one greenlet, over and over. Whatever takes the other end's cooperation (a
-/// TLS handshake, say) belongs into the handler: done here it would hold up everybody behind. To
+/// TLS handshake, say) belongs into the handler: done here it would hold up all that come after. To
 /// stop, the server kills that greenlet while it waits, so `accept` should not have taken anything
 /// that it cannot give back by its destructors when it waits.
 ///
@@ -71,8 +71,8 @@ pub trait Accept: 'static {
 
     /// A connection that has come already. It must not wait.
     ///
-    /// A server that stops serves those who stand in line, as far as it has room for them; it asks
-    /// for them here. If this is not written, there never are any.
+    /// A server that stops serves what waits in the backlog, as far as it has room for it; it asks
+    /// for that here. If this is not written, there never is anything.
     ///
     /// # Errors
     ///
@@ -120,10 +120,10 @@ pub trait Accept: 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AcceptErrorKind {
     /// One connection, which is gone: the server asks for the next at once. After a dozen in a row
-    /// it treats them as lack of resources, until one is let in.
+    /// it treats them as lack of resources, until one is served.
     Connection,
-    /// The process or the system has run out of something, which will take a moment. Whoever stands
-    /// in line still does.
+    /// The process or the system has run out of something, which will take a moment. Connections in
+    /// the backlog stay there.
     Resources,
     /// The listener: it will not accept anything any more. The server ends, and reports the error
     /// through [`Hub::on_error`](crate::Hub::on_error).

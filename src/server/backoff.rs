@@ -6,8 +6,8 @@ const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// For so long nothing must have failed before the next failure is worth a word. It is longer than
-/// any pause. When connections stand in line for descriptors, one is let in for each that ends and
-/// the next fails; a success in between does not make that news.
+/// any pause. When connections wait for descriptors, one is accepted for each that ends and the
+/// next fails; a success in between does not make that news.
 const CALM: Duration = Duration::from_secs(5);
 
 /// So many connections may fail in a row before that is taken for a failure to accept any. Some do

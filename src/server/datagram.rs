@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::accept::AcceptErrorKind;
-use super::engine::{Door, Engine};
+use super::engine::{Engine, Intake};
 use super::stats::Stats;
 use crate::net::{ToSocketAddrs, UdpSocket};
 use crate::pool::Pool;
@@ -20,7 +20,7 @@ const LONGEST: usize = 65_536;
 /// A server that gives every datagram that comes to a UDP socket a greenlet of its own. A handle:
 /// clones name the same server, and dropping them leaves it running.
 ///
-/// While as many handlers run as may, it receives nothing. Then datagrams stay in the socket's
+/// While as many handlers run as may, it receives nothing. Then datagrams membership in the socket's
 /// buffer, and when that is full the kernel drops what comes, as UDP does. Without a bound
 /// ([`max_handlers`](DatagramServer::max_handlers), or a [`pool`](DatagramServer::pool)) there are as
 /// many handlers as have not ended.
@@ -52,39 +52,39 @@ const LONGEST: usize = 65_536;
 /// ```
 #[derive(Clone)]
 pub struct DatagramServer {
-    engine: Rc<Engine<Mailbox>>,
+    engine: Rc<Engine<DatagramIntake>>,
 }
 
-struct Mailbox {
+struct DatagramIntake {
     socket: UdpSocket,
-    /// Empty while somebody receives into it.
+    /// Empty while the acceptor receives into it.
     buffer: RefCell<Vec<u8>>,
 }
 
-struct Letter {
+struct Datagram {
     socket: UdpSocket,
     bytes: Box<[u8]>,
     peer: SocketAddr,
 }
 
-impl Door for Mailbox {
-    type Visitor = Letter;
+impl Intake for DatagramIntake {
+    type Request = Datagram;
 
-    fn next(&self) -> io::Result<Letter> {
+    fn next(&self) -> io::Result<Datagram> {
         let mut buffer = self.buffer.take();
         buffer.resize(LONGEST, 0);
         let received = self.socket.recv_for_server(&mut buffer);
-        let letter = received.map(|(len, peer)| Letter {
+        let datagram = received.map(|(len, peer)| Datagram {
             socket: self.socket.clone(),
             bytes: buffer[..len].into(),
             peer,
         });
         self.buffer.replace(buffer);
-        letter
+        datagram
     }
 
     /// What has come and not been received may be lost, as it may be on its way.
-    fn next_at_once(&self) -> io::Result<Letter> {
+    fn next_at_once(&self) -> io::Result<Datagram> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
@@ -96,8 +96,8 @@ impl Door for Mailbox {
         }
     }
 
-    fn name_of(&self, letter: &Letter) -> String {
-        letter.peer.to_string()
+    fn name_of(&self, datagram: &Datagram) -> String {
+        datagram.peer.to_string()
     }
 
     fn title(&self) -> String {
@@ -123,7 +123,9 @@ impl DatagramServer {
     /// the socket has a time limit or is in non-blocking mode; handlers get it as it is.
     #[track_caller]
     pub fn from_socket(socket: UdpSocket) -> DatagramServer {
-        DatagramServer { engine: Engine::new(Mailbox { socket, buffer: RefCell::default() }) }
+        DatagramServer {
+            engine: Engine::new(DatagramIntake { socket, buffer: RefCell::default() }),
+        }
     }
 
     /// Sets what is called for each datagram, in a greenlet of its own, with the socket to answer
@@ -134,8 +136,8 @@ impl DatagramServer {
         F: Fn(&UdpSocket, &[u8], SocketAddr) -> R + 'static,
         R: 'static,
     {
-        self.engine.set_handler(move |letter: Letter| {
-            drop(f(&letter.socket, &letter.bytes, letter.peer));
+        self.engine.set_handler(move |datagram: Datagram| {
+            drop(f(&datagram.socket, &datagram.bytes, datagram.peer));
         });
         self
     }
@@ -199,13 +201,13 @@ impl DatagramServer {
     ///
     /// `NotConnected` if it has been stopped; else as the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.engine.door()?.socket.local_addr()
+        self.engine.intake()?.socket.local_addr()
     }
 
     /// What it has done so far; `accepted` counts datagrams.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.engine.guests.stats()
+        self.engine.active.stats()
     }
 }
 

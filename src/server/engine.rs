@@ -1,13 +1,15 @@
-//! What all servers have in common: a door, a handler, a bound, and a life.
+//! What all servers have in common: an intake, a handler, a bound, and a life.
 //!
 //! ```text
-//!   New --start--> Serving --stop, or the door is broken--> Closed
-//!    '------------------stop------------------------------->'
+//!   New --start--> Serving --stop, or the intake is broken--> Closed
+//!   '--------------------------stop------------------------->'
 //! ```
 //!
-//! While it serves, one greenlet stands at the door, the *porter* (in `porter`); who is let in is a
-//! *guest*, served in a greenlet of his own. A porter can be sent away and another come in his
-//! place: `stop_accepting` and `start_accepting`. That is why he has a number.
+//! A *request* is what a handler is called for: a connection, or a datagram. While the server runs,
+//! one greenlet takes requests from the intake, the *acceptor* (in `acceptor`); each is served in a
+//! greenlet of its own, and has an entry in `active`. `stop_accepting` dismisses the acceptor, and
+//! `start_accepting` makes another before the first may have ended. So acceptors are told apart by
+//! the number of their round.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,7 +19,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::accept::AcceptErrorKind;
-use super::guests::{Guests, let_go};
+use super::active::{Active, let_go};
 use crate::error::caught;
 use crate::greenlet;
 use crate::hub::{self, Birth, Reason, TaskId};
@@ -25,27 +27,27 @@ use crate::pool::Pool;
 use crate::sync::Event;
 use crate::trace;
 
-/// Where visitors come from.
-pub(super) trait Door: 'static {
-    /// Who comes, with all that the handler is to have.
-    type Visitor: 'static;
+/// Where requests come from.
+pub(super) trait Intake: 'static {
+    /// A connection or a datagram, with all that the handler is to have.
+    type Request: 'static;
 
     /// Waits for the next.
-    fn next(&self) -> io::Result<Self::Visitor>;
+    fn next(&self) -> io::Result<Self::Request>;
 
-    /// The next, if he has come already. It does not wait.
-    fn next_at_once(&self) -> io::Result<Self::Visitor>;
+    /// The next, if it has come already; else `WouldBlock`. It does not wait.
+    fn next_at_once(&self) -> io::Result<Self::Request>;
 
     fn error_kind(&self, error: &io::Error) -> AcceptErrorKind;
 
-    /// What his greenlet is called.
-    fn name_of(&self, visitor: &Self::Visitor) -> String;
+    /// What the greenlet that serves it is called.
+    fn name_of(&self, request: &Self::Request) -> String;
 
     /// What the server is called.
     fn title(&self) -> String;
 }
 
-type Handler<V> = Rc<dyn Fn(V)>;
+type Handler<R> = Rc<dyn Fn(R)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -54,53 +56,54 @@ pub(super) enum Phase {
     Closed,
 }
 
-pub(super) struct Engine<D: Door> {
+pub(super) struct Engine<I: Intake> {
     pub(super) phase: Cell<Phase>,
     pub(super) is_paused: Cell<bool>,
-    door: RefCell<Option<Rc<D>>>,
-    pub(super) handler: RefCell<Option<Handler<D::Visitor>>>,
+    intake: RefCell<Option<Rc<I>>>,
+    pub(super) handler: RefCell<Option<Handler<I::Request>>>,
     pool: RefCell<Option<Pool>>,
     most: Cell<usize>,
-    /// How many at most stand at the door who have not been let in.
+    /// How many requests at most have come and have not been accepted.
     pub(super) backlog: Cell<usize>,
-    pub(super) guests: Rc<Guests>,
-    /// The porter, and his number. One who has been sent away may not have gone yet.
-    pub(super) porter: Cell<TaskId>,
+    pub(super) active: Rc<Active>,
+    /// The acceptor, the number of its round, and how many there are: one that has been dismissed
+    /// may not have ended yet. (While `release` runs it counts as one.)
+    pub(super) acceptor: Cell<TaskId>,
     pub(super) round: Cell<u64>,
-    pub(super) porters: Cell<usize>,
-    /// When those inside are killed.
+    pub(super) acceptors: Cell<usize>,
+    /// When the handlers that have not ended are killed.
     pub(super) deadline: Cell<Option<Instant>>,
     pub(super) is_being_stopped: Cell<bool>,
-    /// Who drops the door and the handler, while he does.
-    pub(super) locks_up: Cell<Option<TaskId>>,
-    /// Somebody had to be killed.
+    /// The greenlet in `release`, while it drops the intake and the handler.
+    pub(super) releaser: Cell<Option<TaskId>>,
+    /// A handler had to be killed.
     pub(super) forced: Cell<bool>,
     /// It serves no more: for `serve_forever`.
     pub(super) served: Event,
-    /// It has been stopped, and nobody is inside.
+    /// It has been stopped, and no handler runs.
     pub(super) stopped: Event,
     /// Where the handler was given.
     site: Cell<&'static Location<'static>>,
 }
 
-impl<D: Door> Engine<D> {
+impl<I: Intake> Engine<I> {
     #[track_caller]
-    pub(super) fn new(door: D) -> Rc<Engine<D>> {
+    pub(super) fn new(intake: I) -> Rc<Engine<I>> {
         Rc::new(Engine {
             phase: Cell::new(Phase::New),
             is_paused: Cell::new(false),
-            door: RefCell::new(Some(Rc::new(door))),
+            intake: RefCell::new(Some(Rc::new(intake))),
             handler: RefCell::new(None),
             pool: RefCell::new(None),
             most: Cell::new(usize::MAX),
             backlog: Cell::new(1024), // what `TcpListener::bind` asks for
-            guests: Rc::default(),
-            porter: Cell::new(TaskId::NOBODY),
+            active: Rc::default(),
+            acceptor: Cell::new(TaskId::NOBODY),
             round: Cell::new(0),
-            porters: Cell::new(0),
+            acceptors: Cell::new(0),
             deadline: Cell::new(None),
             is_being_stopped: Cell::new(false),
-            locks_up: Cell::new(None),
+            releaser: Cell::new(None),
             forced: Cell::new(false),
             served: Event::new(),
             stopped: Event::new(),
@@ -111,7 +114,7 @@ impl<D: Door> Engine<D> {
     // ── what it is told ──
 
     #[track_caller]
-    pub(super) fn set_handler(&self, handler: impl Fn(D::Visitor) + 'static) {
+    pub(super) fn set_handler(&self, handler: impl Fn(I::Request) + 'static) {
         if self.phase.get() != Phase::Closed {
             self.site.set(Location::caller());
             let before = self.handler.replace(Some(Rc::new(handler)));
@@ -126,9 +129,9 @@ impl<D: Door> Engine<D> {
 
     #[track_caller]
     pub(super) fn set_most(&self, most: usize) {
-        assert!(most > 0, "a server that lets nobody in could never serve anybody");
+        assert!(most > 0, "a server that may run no handler could never serve anybody");
         self.most.set(most);
-        self.guests.room.wake_all();
+        self.active.room.wake_all();
     }
 
     // ── what it says ──
@@ -141,14 +144,14 @@ impl<D: Door> Engine<D> {
         self.is_paused.get()
     }
 
-    pub(super) fn door(&self) -> io::Result<Rc<D>> {
+    pub(super) fn intake(&self) -> io::Result<Rc<I>> {
         let closed = || io::Error::new(io::ErrorKind::NotConnected, "the server has been stopped");
-        let door = self.door.borrow().clone();
-        door.filter(|_| self.phase.get() != Phase::Closed).ok_or_else(closed)
+        let intake = self.intake.borrow().clone();
+        intake.filter(|_| self.phase.get() != Phase::Closed).ok_or_else(closed)
     }
 
     fn title(&self) -> String {
-        self.door().map_or_else(|_| "server".to_owned(), |door| door.title())
+        self.intake().map_or_else(|_| "server".to_owned(), |intake| intake.title())
     }
 
     pub(super) fn reason(&self, verb: &'static &'static str) -> Reason {
@@ -164,30 +167,30 @@ impl<D: Door> Engine<D> {
     pub(super) fn describe(&self, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(kind)
             .field("phase", &self.phase.get())
-            .field("stats", &self.guests.stats())
+            .field("stats", &self.active.stats())
             .finish_non_exhaustive()
     }
 
-    // ── letting in ──
+    // ── serving ──
 
-    /// Nobody is let in by him any more, but for one who stands before him already.
-    pub(super) fn dismiss_porter(&self) {
+    /// The acceptor serves no more, but for a request that it has been woken for already.
+    pub(super) fn dismiss_acceptor(&self) {
         self.round.set(self.round.get() + 1);
-        hub::kill(self.porter.replace(TaskId::NOBODY));
+        hub::kill(self.acceptor.replace(TaskId::NOBODY));
     }
 
-    /// Is that still the number of the porter?
-    pub(super) fn is_at_door(&self, round: u64) -> bool {
+    /// Is that still the round of the acceptor? If not, it has been dismissed.
+    pub(super) fn is_current(&self, round: u64) -> bool {
         self.round.get() == round
     }
 
-    /// Waits until there is room for one more.
+    /// Waits until there is room for one more handler.
     #[track_caller]
     pub(super) fn wait_for_room(&self) {
         loop {
             while !self.is_below_bound() {
                 if let Err(interruption) =
-                    self.guests.room.wait(self.reason(&"room in the server"), None)
+                    self.active.room.wait(self.reason(&"room in the server"), None)
                 {
                     hub::raise(interruption);
                     return;
@@ -201,42 +204,42 @@ impl<D: Door> Engine<D> {
         }
     }
 
-    /// Is there room for one more, without a wait?
+    /// Is there room for one more handler, without a wait?
     pub(super) fn has_room(&self) -> bool {
         let pool_has = self.pool.borrow().as_ref().is_none_or(|pool| !pool.is_full());
         pool_has && self.is_below_bound()
     }
 
     pub(super) fn is_below_bound(&self) -> bool {
-        self.guests.active() < self.most.get()
+        self.active.len() < self.most.get()
     }
 
-    /// Gives him a greenlet. It never waits: if others have taken the last slot of the pool, he is
-    /// queued for the next.
+    /// Gives the request a greenlet. It never waits: if others have taken the last slot of the pool,
+    /// the greenlet is queued for the next.
     ///
     /// # Errors
     ///
-    /// If there is no stack to be had, or the pool has been closed. He is dropped.
-    pub(super) fn let_in(&self, door: &D, visitor: D::Visitor) -> io::Result<()> {
+    /// If there is no stack to be had, or the pool has been closed. The request is dropped.
+    pub(super) fn serve(&self, intake: &I, request: I::Request) -> io::Result<()> {
         let Some(handler) = self.handler.borrow().clone() else { return Ok(()) };
         let pool = self.pool.borrow().clone();
-        let name = door.name_of(&visitor);
+        let name = intake.name_of(&request);
         let birth = Birth { site: self.site.get(), ..Birth::here(Some(name.into())) };
-        let stay = self.guests.enter();
-        let (guests, key) = (Rc::clone(&self.guests), stay.key);
-        let body = move || guests.attend(key, handler, visitor);
+        let membership = self.active.enter();
+        let (active, key) = (Rc::clone(&self.active), membership.key);
+        let body = move || active.run(key, handler, request);
         let spawned = match pool {
             None => greenlet::try_spawn_member(birth, body, ()),
             Some(pool) => pool.try_queue(birth, body),
         };
         match spawned {
             Ok(greenlet) => {
-                stay.began(greenlet.task());
-                greenlet.attach(stay);
+                membership.began(greenlet.task());
+                greenlet.attach(membership);
                 Ok(())
             }
             Err(error) => {
-                stay.never_began();
+                membership.never_began();
                 Err(error)
             }
         }
@@ -244,40 +247,41 @@ impl<D: Door> Engine<D> {
 
     // ── closing ──
 
-    /// The door is broken, says the porter. Who reads no log should hear of that, too: the server
-    /// ends, and nobody has told it to.
+    /// Ends the server, because the acceptor has found that the intake is broken. That goes to the
+    /// hub's error hook, not only to the log: the server ends, and nobody has told it to.
     pub(super) fn fail(&self, error: &io::Error) {
         hub::report_current("cannot accept connections any more", error.to_string());
-        self.close_door();
+        self.close();
     }
 
-    /// From now on nobody is let in. When the porter has gone, [`lock_up`](Engine::lock_up) is due.
-    pub(super) fn close_door(&self) {
+    /// From now on nothing is accepted. When the acceptor has ended, [`release`](Engine::release) is
+    /// due.
+    pub(super) fn close(&self) {
         self.phase.set(Phase::Closed);
-        self.dismiss_porter();
+        self.dismiss_acceptor();
     }
 
-    /// If nobody will be let in any more: drops the door, so that whoever comes is refused, and the
-    /// handler, which is of no use then and may own a handle to the server. (A porter who has been
-    /// killed may still find that one stands before him.)
+    /// If nothing will be accepted any more: drops the intake, so that new connections are refused,
+    /// and the handler, which is of no use then and may own a handle to the server. (While there is
+    /// an acceptor it does nothing: one that has been killed may still have a request to serve.)
     ///
     /// Not to be called while the caller unwinds: destructors of the user's run here. They may wait,
-    /// and what waits for the end waits for them as for a porter.
-    pub(super) fn lock_up(&self) {
-        if self.phase.get() != Phase::Closed || self.porters.get() > 0 {
+    /// and what waits for the end waits for them as for an acceptor.
+    pub(super) fn release(&self) {
+        if self.phase.get() != Phase::Closed || self.acceptors.get() > 0 {
             return;
         }
-        self.porters.set(1);
-        self.locks_up.set(Some(hub::current_task()));
-        let door = self.door.take();
-        let_go("panicked in the destructor of a listener", door);
+        self.acceptors.set(1);
+        self.releaser.set(Some(hub::current_task()));
+        let intake = self.intake.take();
+        let_go("panicked in the destructor of a listener", intake);
         let handler = self.handler.take();
         let_go("panicked in the destructor of a handler", handler);
-        self.locks_up.set(None);
-        self.porters.set(0);
+        self.releaser.set(None);
+        self.acceptors.set(0);
         if !self.is_being_stopped.get() {
-            self.served.set(); // the door was broken
+            self.served.set(); // the intake was broken
         }
-        self.guests.goings.wake_all();
+        self.active.endings.wake_all();
     }
 }

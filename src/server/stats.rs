@@ -5,8 +5,8 @@ use std::fmt;
 /// A server in numbers, from [`StreamServer::stats`](super::StreamServer::stats) or
 /// [`DatagramServer::stats`](super::DatagramServer::stats).
 ///
-/// What was let in is inside still or has ended in one of three ways: `accepted` is `active` and
-/// `finished` and `panicked` and `killed`.
+/// What was accepted is being served still or has ended in one of three ways: `accepted` is the sum
+/// of `active`, `finished`, `panicked` and `killed`.
 ///
 /// # Examples
 ///
@@ -29,7 +29,7 @@ pub struct Stats {
     pub panicked: u64,
     /// Handlers that were killed, before or while they ran.
     pub killed: u64,
-    /// Attempts to let somebody in that failed.
+    /// Attempts to accept that failed.
     pub accept_errors: u64,
 }
 

@@ -1,27 +1,27 @@
 //! The end of a server.
 //!
-//! Whoever calls `stop` closes the door at once; the rest is done by a greenlet of its own, so that
-//! it is done whatever becomes of the caller: he may be killed, be a guest himself, or unwind.
+//! The caller of `stop` closes the server at once. The rest is done by a greenlet of its own, so that
+//! it is done whatever becomes of the caller: it may be killed, be one of the handlers, or unwind.
 
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
 use super::accept::AcceptErrorKind;
-use super::engine::{Door, Engine};
+use super::engine::{Engine, Intake};
 use crate::greenlet;
 use crate::hub::{self, Birth, REFUSED, TaskId, Wake};
 
-/// What those inside are given when the greenlet in `serve_forever` is killed. gevent's.
+/// The grace that handlers have when the greenlet in `serve_forever` is killed. gevent's.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long those who have been killed may clean up. gevent's.
+/// How long handlers that have been killed may clean up. gevent's.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
 /// In `serve_forever`.
-struct StopsWhenUnwound<'a, D: Door>(&'a Rc<Engine<D>>);
+struct StopsWhenUnwound<'a, I: Intake>(&'a Rc<Engine<I>>);
 
-impl<D: Door> Drop for StopsWhenUnwound<'_, D> {
+impl<I: Intake> Drop for StopsWhenUnwound<'_, I> {
     fn drop(&mut self) {
         if thread::panicking() && !hub::has_ended() {
             self.0.begin_stop(GRACE);
@@ -29,7 +29,7 @@ impl<D: Door> Drop for StopsWhenUnwound<'_, D> {
     }
 }
 
-impl<D: Door> Engine<D> {
+impl<I: Intake> Engine<I> {
     /// Starts it, and waits until it serves no more.
     #[track_caller]
     pub(super) fn serve_forever(self: &Rc<Self>) {
@@ -38,21 +38,21 @@ impl<D: Door> Engine<D> {
         self.served.wait();
     }
 
-    /// Stops it, and waits for the end. True: all went by themselves.
+    /// Stops it, and waits for the end. True: all handlers ended by themselves.
     #[track_caller]
     pub(super) fn stop(self: &Rc<Self>, grace: Duration) -> bool {
         self.begin_stop(grace);
-        if self.locks_up.get() == Some(hub::current_task()) {
+        if self.releaser.get() == Some(hub::current_task()) {
             return !self.forced.get(); // in a destructor, which the end waits for
         }
-        let guests = &self.guests;
-        let Some(_stops) = guests.stops(hub::current_task()) else {
+        let active = &self.active;
+        let Some(_stops) = active.stops(hub::current_task()) else {
             self.stopped.wait();
             return self.stopped.is_set() && !self.forced.get();
         };
-        let is_over = || self.stopped.is_set() && self.forced.get(); // some have refused to go
-        while (self.porters.get() > 0 || guests.are_others_inside()) && !is_over() {
-            if let Err(interruption) = guests.goings.wait(self.reason(&"stop of the server"), None)
+        let is_over = || self.stopped.is_set() && self.forced.get(); // some have refused to end
+        while (self.acceptors.get() > 0 || active.has_others()) && !is_over() {
+            if let Err(interruption) = active.endings.wait(self.reason(&"stop of the server"), None)
             {
                 hub::raise(interruption);
                 return false;
@@ -61,79 +61,79 @@ impl<D: Door> Engine<D> {
         !self.forced.get()
     }
 
-    /// Stops it, without a wait. Of two who do, the sooner deadline counts.
+    /// Stops it, without a wait. If it is stopped twice, the sooner deadline counts.
     #[track_caller]
     pub(super) fn begin_stop(self: &Rc<Self>, grace: Duration) {
         let deadline = hub::after(grace);
         if self.deadline.get().is_none_or(|before| deadline < before) {
             self.deadline.set(Some(deadline));
-            self.guests.goings.wake_all();
+            self.active.endings.wake_all();
         }
         if self.is_running() && !self.is_paused() && !grace.is_zero() && !thread::panicking() {
             // A listener of the user's may do what it likes; the server is stopped all the same.
-            hub::quietly("panicked in a listener", || self.let_in_who_stand_there());
+            hub::quietly("panicked in a listener", || self.drain_backlog());
         }
         let is_second = self.is_being_stopped.replace(true);
-        self.close_door();
+        self.close();
         if is_second {
             return;
         }
-        // Who unwinds must not lock up; unless nobody else ever will.
-        let may_lock_up = !thread::panicking() || hub::has_ended();
-        if may_lock_up {
-            self.lock_up();
+        // A caller that unwinds must not release; unless nobody else ever will.
+        let may_release = !thread::panicking() || hub::has_ended();
+        if may_release {
+            self.release();
         }
-        if self.is_empty() && may_lock_up {
+        if self.is_empty() && may_release {
             self.end();
             return;
         }
         let (engine, birth) = (Rc::clone(self), Birth::here(Some("stop of a server".into())));
-        if greenlet::try_spawn_member(birth, move || engine.see_out(), ()).is_err() {
+        if greenlet::try_spawn_member(birth, move || engine.finish(), ()).is_err() {
             // Not even a stack for that: there is no way to wait.
             self.kill_all(true);
-            self.lock_up();
+            self.release();
             self.end();
         }
     }
 
-    /// Those who came before the end are served, as far as there is room. The bound is there
-    /// because others may come while this goes on.
-    fn let_in_who_stand_there(&self) {
-        let Ok(door) = self.door() else { return };
+    /// Serves the requests that came before the stop, as far as there is room. It takes no more than
+    /// the backlog holds, because others may come while this goes on.
+    fn drain_backlog(&self) {
+        let Ok(intake) = self.intake() else { return };
         for _ in 0..self.backlog.get() {
             if !self.has_room() {
                 return;
             }
-            match door.next_at_once() {
-                Ok(visitor) => {
-                    if self.let_in(&door, visitor).is_err() {
+            match intake.next_at_once() {
+                Ok(request) => {
+                    if self.serve(&intake, request).is_err() {
                         return;
                     }
                 }
-                Err(error) if door.error_kind(&error) == AcceptErrorKind::Connection => {}
+                Err(error) if intake.error_kind(&error) == AcceptErrorKind::Connection => {}
                 Err(_) => return,
             }
         }
     }
 
-    /// Is everybody gone?
+    /// Have all handlers and acceptors ended?
     fn is_empty(&self) -> bool {
-        self.porters.get() == 0 && self.guests.active() == 0
+        self.acceptors.get() == 0 && self.active.len() == 0
     }
 
     fn end(&self) {
         self.stopped.set();
         self.served.set();
-        self.guests.goings.wake_all();
+        self.active.endings.wake_all();
     }
 
-    /// Waits until all have gone, and kills those who are inside after the time they were given;
-    /// who has stopped the server himself goes last.
-    fn see_out(&self) {
-        self.lock_up(); // if there is no porter, who would do that when he goes
+    /// Waits until all have ended, and kills the handlers that have not at the deadline; those that
+    /// stop the server themselves last.
+    fn finish(&self) {
+        self.release(); // an acceptor would do that when it ends, but there may be none
         while !self.is_empty() {
             let deadline = self.deadline.get();
-            match self.guests.goings.wait(self.reason(&"stop of the server"), deadline) {
+            match self.active.endings.wait(self.reason(&"stop of the server"), deadline) {
                 Ok(Wake::Elapsed) if self.deadline.get() == deadline => break,
                 Ok(_) => {}
                 Err(interruption) => {
@@ -145,39 +145,39 @@ impl<D: Door> Engine<D> {
         self.see_killed(false);
         self.see_killed(true);
         if !self.is_empty() {
-            let left = format!("{} of its greenlets", self.guests.active() + self.porters.get());
+            let left = format!("{} of its greenlets", self.active.len() + self.acceptors.get());
             self.report("has been stopped, but would not end", &left);
         }
         self.end();
     }
 
-    /// Kills those inside. Returns those who take a while to die.
+    /// Kills the handlers. Returns those that have not ended by that.
     fn kill_all(&self, with_stoppers: bool) -> Vec<TaskId> {
-        let all = self.guests.tasks(with_stoppers);
+        let all = self.active.tasks(with_stoppers);
         if !all.is_empty() {
             self.forced.set(true);
         }
         all.into_iter().for_each(hub::kill);
-        self.guests.tasks(with_stoppers) // those who had not begun are gone
+        self.active.tasks(with_stoppers) // those that had not begun have ended
     }
 
-    /// Kills those inside and waits for their ends; not for those who refuse, and not for ever.
+    /// Kills the handlers and waits for their ends; not for those that refuse, and not for ever.
     fn see_killed(&self, with_stoppers: bool) {
         let deadline = Some(hub::after(CLEAN_UP));
         loop {
             let left = self.kill_all(with_stoppers);
-            if left.is_empty() && self.porters.get() == 0 {
+            if left.is_empty() && self.acceptors.get() == 0 {
                 return;
             }
             let listen = |ticket| {
                 // Not `any`: each is to be listened to.
                 let dying = left.iter().filter(|task| hub::watch_refusal(**task, ticket)).count();
-                if dying == 0 && self.porters.get() == 0 {
+                if dying == 0 && self.acceptors.get() == 0 {
                     hub::unpark(ticket, REFUSED); // they have all refused already
                 }
             };
             let reason = self.reason(&"stop of the server");
-            match self.guests.goings.wait_with(reason, deadline, listen) {
+            match self.active.endings.wait_with(reason, deadline, listen) {
                 Ok(Wake::Ready(REFUSED)) if left.iter().all(|task| hub::has_refused(*task)) => {
                     return;
                 }

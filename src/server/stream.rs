@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::accept::{Accept, AcceptErrorKind};
-use super::engine::{Door, Engine};
+use super::engine::{Engine, Intake};
 use super::stats::Stats;
 use crate::net::{TcpListener, ToSocketAddrs};
 use crate::pool::Pool;
@@ -53,15 +53,15 @@ use crate::pool::Pool;
 /// # Ok::<(), io::Error>(())
 /// ```
 pub struct StreamServer<L: Accept = TcpListener> {
-    engine: Rc<Engine<StreamDoor<L>>>,
+    engine: Rc<Engine<StreamIntake<L>>>,
 }
 
-struct StreamDoor<L> {
+struct StreamIntake<L> {
     listener: L,
     idle: Cell<Option<Duration>>,
 }
 
-impl<L: Accept> StreamDoor<L> {
+impl<L: Accept> StreamIntake<L> {
     fn prepared(&self, came: io::Result<(L::Stream, L::Peer)>) -> io::Result<(L::Stream, L::Peer)> {
         let (stream, peer) = came?;
         if let Some(d) = self.idle.get() {
@@ -71,14 +71,14 @@ impl<L: Accept> StreamDoor<L> {
     }
 }
 
-impl<L: Accept> Door for StreamDoor<L> {
-    type Visitor = (L::Stream, L::Peer);
+impl<L: Accept> Intake for StreamIntake<L> {
+    type Request = (L::Stream, L::Peer);
 
-    fn next(&self) -> io::Result<Self::Visitor> {
+    fn next(&self) -> io::Result<Self::Request> {
         self.prepared(self.listener.accept())
     }
 
-    fn next_at_once(&self) -> io::Result<Self::Visitor> {
+    fn next_at_once(&self) -> io::Result<Self::Request> {
         self.prepared(self.listener.try_accept())
     }
 
@@ -86,7 +86,7 @@ impl<L: Accept> Door for StreamDoor<L> {
         self.listener.error_kind(error)
     }
 
-    fn name_of(&self, (_, peer): &Self::Visitor) -> String {
+    fn name_of(&self, (_, peer): &Self::Request) -> String {
         self.listener.name_of(peer)
     }
 
@@ -119,8 +119,8 @@ impl<L: Accept> StreamServer<L> {
     /// the same.
     #[track_caller]
     pub fn from_listener(listener: L) -> StreamServer<L> {
-        let door = StreamDoor { listener, idle: Cell::new(None) };
-        StreamServer { engine: Engine::new(door) }
+        let intake = StreamIntake { listener, idle: Cell::new(None) };
+        StreamServer { engine: Engine::new(intake) }
     }
 
     /// Sets what is called for each connection, in a greenlet of its own, with the stream and who is
@@ -170,12 +170,12 @@ impl<L: Accept> StreamServer<L> {
     where
         L: AsFd,
     {
-        if let Ok(door) = self.engine.door() {
+        if let Ok(intake) = self.engine.intake() {
             let n = i32::try_from(n).unwrap_or(i32::MAX);
-            if let Err(error) = rustix::net::listen(&door.listener, n) {
+            if let Err(error) = rustix::net::listen(&intake.listener, n) {
                 panic!("a backlog is for a socket that listens: {error}");
             }
-            self.engine.backlog.set(n as usize + 1); // one more than that do stand there
+            self.engine.backlog.set(n as usize + 1); // the system holds one more than that
         }
         self
     }
@@ -190,8 +190,8 @@ impl<L: Accept> StreamServer<L> {
     #[track_caller]
     pub fn idle_timeout(self, d: Duration) -> StreamServer<L> {
         assert!(!d.is_zero(), "an idle timeout of no time at all");
-        if let Ok(door) = self.engine.door() {
-            door.idle.set(Some(d));
+        if let Ok(intake) = self.engine.intake() {
+            intake.idle.set(Some(d));
         }
         self
     }
@@ -222,16 +222,16 @@ impl<L: Accept> StreamServer<L> {
         self.engine.serve_forever();
     }
 
-    /// Stops it: lets nobody in any more, waits until those inside have ended, and after `grace`
-    /// kills whoever has not. Returns when all are gone; true if nobody had to be killed.
+    /// Stops it: accepts nothing any more, waits until the handlers have ended, and after `grace`
+    /// kills those that have not. Returns when all have ended; true if none had to be killed.
     ///
-    /// Connections that stood in the backlog are still served, as far as there is room for them
-    /// (unless `grace` is zero); then the listener is dropped, and whoever comes is refused. A
+    /// Connections that wait in the backlog are still served, as far as there is room for them
+    /// (unless `grace` is zero); then the listener is dropped, and new connections are refused. A
     /// handler that is killed may clean up for a second, and is left alone then (as by
     /// [`Greenlet::kill`](crate::Greenlet::kill) if it refuses; the report goes to `tracing`).
     ///
-    /// The listener goes as soon as nobody is let in any more, and the server's handler with it, or
-    /// with the last who is served. Their destructors may wait, which is waited for here, too; a
+    /// The listener is dropped as soon as nothing is accepted any more, and the server's handler with
+    /// it, or with the last that is served. Their destructors may wait, which is waited for here, too; a
     /// panic in one is reported through [`Hub::on_error`](crate::Hub::on_error).
     ///
     /// A handler can stop its own server: it waits for the others here, and has what is left of the
@@ -271,13 +271,13 @@ impl<L: Accept> StreamServer<L> {
     ///
     /// `NotConnected` if it has been stopped; else as [`Accept::local_addr`].
     pub fn local_addr(&self) -> io::Result<L::Peer> {
-        self.engine.door()?.listener.local_addr()
+        self.engine.intake()?.listener.local_addr()
     }
 
     /// What it has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.engine.guests.stats()
+        self.engine.active.stats()
     }
 }
 

@@ -142,7 +142,82 @@ fn a_server_s_life() {
         server.start_accepting(); // is nothing
         assert!(!server.is_running());
         assert_refused(address);
-        assert_eq!(server.local_addr().unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(server.local_addr().unwrap(), address, "where it did listen");
+    });
+}
+
+/// For a log line that is written at the end, say.
+#[test]
+fn where_a_server_listened_is_known_after_its_end() {
+    within(MINUTE, || {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("socket");
+        let listener = Rc::new(UnixListener::bind(&path).unwrap());
+        let server = StreamServer::from_listener(listener).handle(|_, _| ());
+        assert!(server.stop(MINUTE), "before it has begun");
+        (0..2).for_each(|_| {
+            assert_eq!(server.local_addr().unwrap().as_pathname(), Some(&*path));
+        });
+
+        let server = DatagramServer::bind("127.0.0.1:0").unwrap().handle(|_, _, _| ());
+        server.start();
+        let address = server.local_addr().unwrap();
+        assert!(server.stop(MINUTE));
+        assert_eq!(server.local_addr().unwrap(), address);
+
+        // While it ends: the listener is gone, and a handler is not.
+        let server = bound().handle(hold);
+        server.start();
+        let address = server.local_addr().unwrap();
+        let client = connect(&server);
+        until(|| server.stats().active == 1);
+        let stopper = spawn({
+            let server = server.clone();
+            move || server.stop(MINUTE)
+        });
+        settle();
+        assert_refused(address);
+        assert_eq!(server.local_addr().unwrap(), address);
+        drop(client);
+        assert!(stopper.get().unwrap());
+    });
+}
+
+/// An address that cannot be cloned is not known any more; a panic in `local_addr` at the end is
+/// reported, and ends neither the stop nor the process.
+#[test]
+fn where_a_strange_listener_listened_is_forgotten() {
+    struct Cellar;
+    struct Listener {
+        panics: Rc<Cell<bool>>,
+    }
+    impl Accept for Listener {
+        type Stream = ();
+        type Peer = Cellar;
+        fn accept(&self) -> io::Result<((), Cellar)> {
+            sleep(HOUR);
+            Ok(((), Cellar))
+        }
+        fn local_addr(&self) -> io::Result<Cellar> {
+            assert!(!self.panics.get(), "on purpose");
+            Ok(Cellar)
+        }
+    }
+    within(MINUTE, || {
+        let panics = Rc::new(Cell::new(false));
+        for at_the_end in [false, true] {
+            panics.set(false);
+            let listener = Listener { panics: Rc::clone(&panics) };
+            let server = StreamServer::from_listener(listener).handle(|(), _| ());
+            server.start();
+            settle();
+            assert!(server.local_addr().is_ok());
+            panics.set(at_the_end);
+            assert!(server.stop(MINUTE));
+            assert_eq!(reports().len(), usize::from(at_the_end));
+            let kind = server.local_addr().err().map(|error| error.kind());
+            assert_eq!(kind, Some(io::ErrorKind::NotConnected));
+        }
     });
 }
 

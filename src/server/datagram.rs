@@ -69,6 +69,7 @@ struct Datagram {
 
 impl Intake for DatagramIntake {
     type Request = Datagram;
+    type Address = SocketAddr;
 
     fn next(&self) -> io::Result<Datagram> {
         let mut buffer = self.buffer.take();
@@ -98,6 +99,10 @@ impl Intake for DatagramIntake {
 
     fn name_of(&self, datagram: &Datagram) -> String {
         datagram.peer.to_string()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     fn title(&self) -> String {
@@ -195,13 +200,14 @@ impl DatagramServer {
         self.engine.is_running()
     }
 
-    /// The address it is bound to: with port 0, the one that the system has picked.
+    /// The address it is bound to: with port 0, the one that the system has picked. When it has been
+    /// stopped: the one it was bound to.
     ///
     /// # Errors
     ///
-    /// `NotConnected` if it has been stopped; else as the system says.
+    /// As the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.engine.intake()?.socket.local_addr()
+        self.engine.local_addr()
     }
 
     /// What it has done so far; `accepted` counts datagrams.

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use super::accept::AcceptErrorKind;
 use super::active::{Active, let_go};
+use super::address::LastAddress;
 use crate::error::caught;
 use crate::greenlet;
 use crate::hub::{self, Birth, Reason, TaskId};
@@ -31,6 +32,7 @@ use crate::trace;
 pub(super) trait Intake: 'static {
     /// A connection or a datagram, with all that the handler is to have.
     type Request: 'static;
+    type Address: 'static;
 
     /// Waits for the next.
     fn next(&self) -> io::Result<Self::Request>;
@@ -42,6 +44,9 @@ pub(super) trait Intake: 'static {
 
     /// What the greenlet that serves it is called.
     fn name_of(&self, request: &Self::Request) -> String;
+
+    /// Where it listens.
+    fn local_addr(&self) -> io::Result<Self::Address>;
 
     /// What the server is called.
     fn title(&self) -> String;
@@ -60,6 +65,8 @@ pub(super) struct Engine<I: Intake> {
     pub(super) phase: Cell<Phase>,
     pub(super) is_paused: Cell<bool>,
     intake: RefCell<Option<Rc<I>>>,
+    /// Where the intake listened, when it has been released.
+    last_address: LastAddress<I::Address>,
     pub(super) handler: RefCell<Option<Handler<I::Request>>>,
     pool: RefCell<Option<Pool>>,
     most: Cell<usize>,
@@ -93,6 +100,7 @@ impl<I: Intake> Engine<I> {
             phase: Cell::new(Phase::New),
             is_paused: Cell::new(false),
             intake: RefCell::new(Some(Rc::new(intake))),
+            last_address: LastAddress::new(),
             handler: RefCell::new(None),
             pool: RefCell::new(None),
             most: Cell::new(usize::MAX),
@@ -145,9 +153,16 @@ impl<I: Intake> Engine<I> {
     }
 
     pub(super) fn intake(&self) -> io::Result<Rc<I>> {
-        let closed = || io::Error::new(io::ErrorKind::NotConnected, "the server has been stopped");
         let intake = self.intake.borrow().clone();
-        intake.filter(|_| self.phase.get() != Phase::Closed).ok_or_else(closed)
+        intake.filter(|_| self.phase.get() != Phase::Closed).ok_or_else(has_been_stopped)
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<I::Address> {
+        let intake = self.intake.borrow().clone();
+        match intake {
+            Some(intake) => intake.local_addr(),
+            None => self.last_address.get().ok_or_else(has_been_stopped),
+        }
     }
 
     fn title(&self) -> String {
@@ -273,6 +288,7 @@ impl<I: Intake> Engine<I> {
         }
         self.acceptors.set(1);
         self.releaser.set(Some(hub::current_task()));
+        self.remember_address();
         let intake = self.intake.take();
         let_go("panicked in the destructor of a listener", intake);
         let handler = self.handler.take();
@@ -284,4 +300,19 @@ impl<I: Intake> Engine<I> {
         }
         self.active.endings.wake_all();
     }
+
+    /// A listener of the user's is asked here; it may do what its destructor may.
+    fn remember_address(&self) {
+        let Some(intake) = self.intake.borrow().clone() else { return };
+        let _whole = hub::shield();
+        hub::quietly("panicked in a listener", || {
+            if let Ok(address) = intake.local_addr() {
+                self.last_address.set(address);
+            }
+        });
+    }
+}
+
+fn has_been_stopped() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the server has been stopped")
 }

@@ -21,6 +21,7 @@
 //! gevent's `gevent.server`.
 
 mod accept;
+mod address;
 mod backoff;
 mod stats;
 

@@ -73,6 +73,7 @@ impl<L: Accept> StreamIntake<L> {
 
 impl<L: Accept> Intake for StreamIntake<L> {
     type Request = (L::Stream, L::Peer);
+    type Address = L::Peer;
 
     fn next(&self) -> io::Result<Self::Request> {
         self.prepared(self.listener.accept())
@@ -88,6 +89,10 @@ impl<L: Accept> Intake for StreamIntake<L> {
 
     fn name_of(&self, (_, peer): &Self::Request) -> String {
         self.listener.name_of(peer)
+    }
+
+    fn local_addr(&self) -> io::Result<L::Peer> {
+        self.listener.local_addr()
     }
 
     fn title(&self) -> String {
@@ -265,13 +270,15 @@ impl<L: Accept> StreamServer<L> {
         self.engine.is_running()
     }
 
-    /// Where it listens: with port 0, the one that the system has picked.
+    /// Where it listens: with port 0, the one that the system has picked. When it has been stopped:
+    /// where it did, if that is an address of std's types (as it is with listeners of this crate).
     ///
     /// # Errors
     ///
-    /// `NotConnected` if it has been stopped; else as [`Accept::local_addr`].
+    /// `NotConnected` if it has been stopped, and the address is of another type, or could not be had
+    /// then; before, as [`Accept::local_addr`].
     pub fn local_addr(&self) -> io::Result<L::Peer> {
-        self.engine.intake()?.listener.local_addr()
+        self.engine.local_addr()
     }
 
     /// What it has done so far.

@@ -19,11 +19,14 @@ use greenloom::pool::Pool;
 use greenloom::queue::Queue;
 use greenloom::server::{Accept, AcceptErrorKind, DatagramServer, StreamServer};
 use greenloom::sync::Event;
-use greenloom::{catch_interrupt, current, scope, shield, sleep, spawn, with_timeout, yield_now};
+use greenloom::{
+    Waitable, catch_interrupt, current, scope, shield, sleep, spawn, wait_any, with_timeout,
+    yield_now,
+};
 use net_util::{eventually, in_child, is_child, stderr_of};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use util::{HOUR, Living, Log, MINUTE, ms, reports, settle, swallow, until, within};
+use util::{HOUR, Living, Log, MINUTE, ms, reports, settle, swallow, until, until_parked, within};
 
 // ── what servers and clients here say to each other ──
 
@@ -345,6 +348,68 @@ fn serve_forever_returns_when_the_server_has_been_stopped() {
         log.assert_has_all(["handler", "stopped", "served"]);
         assert_eq!(log.lines()[0], "handler");
         server.serve_forever(); // returns at once
+    });
+}
+
+/// A server is ready when `serve_forever` would return, however that has come.
+#[test]
+fn a_server_can_be_waited_for_with_other_things() {
+    within(MINUTE, || {
+        let (server, event) = (bound().handle(hold), Event::new());
+        let wait = |server: &StreamServer, event: &Event| {
+            let (server, event) = (server.clone(), event.clone());
+            let waiter = spawn(move || wait_any([&server as &dyn Waitable, &event]));
+            until_parked(waiter.id());
+            waiter
+        };
+        assert!(!server.is_ready(), "it may be started yet");
+        server.start();
+        assert!(!server.is_ready());
+        let waiter = wait(&server, &event);
+        event.set();
+        assert_eq!(waiter.get().unwrap(), 1);
+        assert!(server.is_running() && !server.is_ready(), "nothing has become of the server");
+
+        // Not before the stop has come to its end.
+        event.clear();
+        let (client, waiter) = (connect(&server), wait(&server, &event));
+        until(|| server.stats().active == 1);
+        let stopper = spawn({
+            let server = server.clone();
+            move || server.stop(MINUTE)
+        });
+        settle();
+        assert!(!server.is_running() && !server.is_ready());
+        assert!(!waiter.is_finished());
+        drop(client);
+        assert_eq!(waiter.get().unwrap(), 0);
+        assert!(stopper.get().unwrap());
+        assert!(server.is_ready());
+        assert_eq!(wait_any([&event as &dyn Waitable, &server]), 1, "at once");
+
+        // A listener that is broken.
+        let (told, server) = told();
+        let waiter = spawn({
+            let server = server.clone();
+            move || wait_any([&server])
+        });
+        until_parked(waiter.id());
+        told.fail(Errno::BADF);
+        assert_eq!(waiter.get().unwrap(), 0);
+        assert_eq!(reports().len(), 1);
+        assert!(server.stop(MINUTE));
+
+        // Datagrams, and one that has never begun.
+        let server = DatagramServer::bind("127.0.0.1:0").unwrap().handle(|_, _, _| ());
+        let waiter = spawn({
+            let (server, event) = (server.clone(), event.clone());
+            move || wait_any([&event as &dyn Waitable, &server])
+        });
+        until_parked(waiter.id());
+        assert!(!server.is_ready());
+        assert!(server.stop(MINUTE));
+        assert_eq!(waiter.get().unwrap(), 1);
+        assert!(server.is_ready());
     });
 }
 

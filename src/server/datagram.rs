@@ -13,6 +13,8 @@ use super::engine::{Engine, Intake};
 use super::stats::Stats;
 use crate::net::{ToSocketAddrs, UdpSocket};
 use crate::pool::Pool;
+use crate::wait::sealed::HasLine;
+use crate::wait::{WaitList, Waitable};
 
 /// Room for the longest datagram that UDP can carry.
 const LONGEST: usize = 65_536;
@@ -25,8 +27,8 @@ const LONGEST: usize = 65_536;
 /// ([`max_handlers`](DatagramServer::max_handlers), or a [`pool`](DatagramServer::pool)) there are as
 /// many handlers as have not ended.
 ///
-/// It begins, runs and ends as a [`StreamServer`](super::StreamServer) does, and treats errors and
-/// panics alike. gevent's `DatagramServer`.
+/// It begins, runs and ends as a [`StreamServer`](super::StreamServer) does, can be waited for as
+/// that can, and treats errors and panics alike. gevent's `DatagramServer`.
 ///
 /// # Examples
 ///
@@ -214,6 +216,22 @@ impl DatagramServer {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.engine.active.stats()
+    }
+}
+
+impl HasLine for DatagramServer {
+    fn line(&self) -> &WaitList {
+        self.engine.served.line()
+    }
+
+    fn keeps_its_word(&self) -> bool {
+        self.engine.served.keeps_its_word()
+    }
+}
+
+impl Waitable for DatagramServer {
+    fn is_ready(&self) -> bool {
+        self.engine.served.is_ready()
     }
 }
 

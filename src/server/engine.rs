@@ -85,7 +85,7 @@ pub(super) struct Engine<I: Intake> {
     pub(super) releaser: Cell<Option<TaskId>>,
     /// A handler had to be killed.
     pub(super) forced: Cell<bool>,
-    /// It serves no more: for `serve_forever`.
+    /// It serves no more: for `serve_forever`, and for those who wait for the server itself.
     pub(super) served: Event,
     /// It has been stopped, and no handler runs.
     pub(super) stopped: Event,

@@ -13,6 +13,8 @@ use super::engine::{Engine, Intake};
 use super::stats::Stats;
 use crate::net::{TcpListener, ToSocketAddrs};
 use crate::pool::Pool;
+use crate::wait::sealed::HasLine;
+use crate::wait::{WaitList, Waitable};
 
 /// A server that gives every connection a greenlet of its own. A handle: clones name the same
 /// server, and dropping them leaves it running.
@@ -51,6 +53,28 @@ use crate::pool::Pool;
 /// assert!(server.stop(Duration::from_secs(5)), "nobody had to be killed");
 /// assert_eq!(server.stats().finished, 1);
 /// # Ok::<(), io::Error>(())
+/// ```
+///
+/// It is [`Waitable`]: ready when it serves no more, that is when
+/// [`serve_forever`](StreamServer::serve_forever) would return. So one can wait for its end and for
+/// something else, whichever comes first:
+///
+/// ```
+/// use greenloom::server::StreamServer;
+/// use greenloom::signal::{SIGINT, SIGTERM, Signals};
+/// use greenloom::{Waitable, wait_any};
+/// use std::time::Duration;
+///
+/// let signals = Signals::new([SIGINT, SIGTERM])?;
+/// let server = StreamServer::bind("127.0.0.1:0")?.handle(|_stream, _peer| ());
+/// server.start();
+/// # greenloom::signal::raise(SIGTERM)?;
+/// match wait_any([&server as &dyn Waitable, &signals]) {
+///     0 => eprintln!("the listener is broken"),
+///     _ => drop(server.stop(Duration::from_secs(5))),
+/// }
+/// assert!(server.is_ready());
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct StreamServer<L: Accept = TcpListener> {
     engine: Rc<Engine<StreamIntake<L>>>,
@@ -291,6 +315,22 @@ impl<L: Accept> StreamServer<L> {
 impl<L: Accept> Clone for StreamServer<L> {
     fn clone(&self) -> StreamServer<L> {
         StreamServer { engine: Rc::clone(&self.engine) }
+    }
+}
+
+impl<L: Accept> HasLine for StreamServer<L> {
+    fn line(&self) -> &WaitList {
+        self.engine.served.line()
+    }
+
+    fn keeps_its_word(&self) -> bool {
+        self.engine.served.keeps_its_word()
+    }
+}
+
+impl<L: Accept> Waitable for StreamServer<L> {
+    fn is_ready(&self) -> bool {
+        self.engine.served.is_ready()
     }
 }
 

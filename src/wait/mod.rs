@@ -20,7 +20,8 @@ use crate::hub::{self, LineKey, Reason, Wake};
 /// Anything one can wait for.
 ///
 /// Greenlets are (ready when they have ended), and what is made of them or runs in them: futures and
-/// timers; also jobs on threads, children, and signals listened to. So are events, results, semaphores (ready when a permit is there), queues and the ends of
+/// timers; also jobs on threads, children, signals listened
+/// to, and servers (ready when they serve no more). So are events, results, semaphores (ready when a permit is there), queues and the ends of
 /// pipes (ready when a `get` need not wait); and references to and boxes of all these, also as
 /// `&dyn Waitable`. A lock is not: that it is free now says nothing once others have run.
 ///

@@ -205,7 +205,8 @@ pub(crate) fn ask(mut stream: impl Read + Write, question: &str) -> String {
 
 // ── Child processes ──
 
-const CHILD: &str = "GREENLOOM_TEST_CHILD";
+/// Set in such a process.
+pub(crate) const CHILD: &str = "GREENLOOM_TEST_CHILD";
 
 /// Runs the ignored test `name` of this binary alone, in a process of its own.
 pub(crate) fn in_child(name: &str) -> Output {

@@ -18,7 +18,7 @@ use indicatif::ProgressBar;
 #[path = "../examples/barrier.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod barrier;
-#[path = "../examples/chat.rs"]
+#[path = "../examples/chat/main.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod chat;
 #[path = "../examples/code_timer.rs"]
@@ -27,7 +27,7 @@ mod code_timer;
 #[path = "../examples/connect_retry.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod connect_retry;
-#[path = "../examples/crawler.rs"]
+#[path = "../examples/crawler/main.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod crawler;
 #[path = "../examples/dining.rs"]
@@ -50,7 +50,7 @@ mod ordered;
 #[path = "../examples/pool.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod pool;
-#[path = "../examples/portscan.rs"]
+#[path = "../examples/portscan/main.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod portscan;
 #[path = "../examples/priority.rs"]
@@ -61,13 +61,13 @@ mod producer_consumer;
 #[path = "../examples/proxy.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod proxy;
-#[path = "../examples/shell.rs"]
+#[path = "../examples/shell/main.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod shell;
 #[path = "../examples/sleepers.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod sleepers;
-#[path = "../examples/socks5.rs"]
+#[path = "../examples/socks5/main.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod socks5;
 #[path = "../examples/switch.rs"]

@@ -33,7 +33,8 @@ use tracing::{info, warn};
 struct Args {
     /// Where to listen; with port 0 the system picks one, and the log says which
     listen: String,
-    /// Where to forward to, HOST:PORT; a name is looked up anew for each connection
+    /// Where to forward to; a name is looked up anew for each connection
+    #[arg(value_name = "HOST:PORT", value_parser = host_and_port)]
     target: String,
     /// How many connections at a time; others wait at the door
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one())]
@@ -52,6 +53,21 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+/// Something to connect to. Whether it is there will be seen for each connection.
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("there is no colon before the port")?;
+    if host.is_empty() {
+        return Err("there is no host before the colon");
+    }
+    if host.contains([':', '[']) && text.parse::<SocketAddr>().is_err() {
+        return Err("an IPv6 address stands in [brackets]");
+    }
+    match port.parse() {
+        Ok(1..=u16::MAX) => Ok(text.to_owned()),
+        _ => Err("a port is a number from 1 to 65535"),
+    }
+}
+
     // A line to a terminal that is slow holds everybody up; `echo_server` shows the way out.
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     let totals = Rc::new(Totals::default());
@@ -236,6 +252,20 @@ mod tests {
             assert!(proxy.stop(HANG));
         });
     }
+    #[test]
+    fn a_target_without_a_port_is_refused_at_once() {
+        for good in ["localhost:80", "127.0.0.1:65535", "[::1]:80", "[fe80::1%2]:80"] {
+            let args = Args::try_parse_from(["proxy", "127.0.0.1:0", good]);
+            assert_eq!(args.unwrap().target, good);
+        }
+        let no_port = ["noport", "host:", "host:0", "host:65536", "host:http", "host:-1"];
+        let no_host = [":80", "::1:80", "[::1]", "[]:80", "[::1:80", "[host]:80", ""];
+        for wrong in no_port.iter().chain(&no_host) {
+            let args = Args::try_parse_from(["proxy", "127.0.0.1:0", wrong]);
+            assert!(args.is_err(), "{wrong:?}");
+        }
+    }
+
 
     /// A target that resets the connection: the client hears of it instead of waiting for ever.
     #[test]

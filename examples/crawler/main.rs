@@ -13,13 +13,13 @@
 //! It is polite: it sends so many requests at a time and so many a second, and no more. It does not
 //! read `robots.txt`; send it to sites that are yours.
 //!
-//! Exit code: 0; 1 if not even the first page could be read; 2 if it could not begin.
+//! Exit code: 0; 1 if not even the first page could be read; 2 if it could not begin, or not print.
 
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(clippy::print_stderr, reason = "says why it cannot begin")]
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -34,8 +34,12 @@ use html5gum::{HtmlString, Token, Tokenizer};
 use ureq::ResponseExt as _;
 use url::Url;
 
+use reasons::{Failure, Stage};
 use site::Site;
 
+#[path = "../fetch/reasons.rs"]
+#[expect(dead_code, reason = "`fetch` tries again, and saves what it has got")]
+mod reasons;
 #[path = "../fetch/site.rs"]
 mod site;
 #[cfg(test)]
@@ -67,27 +71,44 @@ fn at_least_one() -> RangedI64ValueParser<u32> {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    match try_main(&Args::parse(), &mut io::stdout()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("crawler: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Writes the table to `out`, and returns the exit code.
+fn try_main(args: &Args, out: &mut impl Write) -> Result<u8, String> {
     let (start, _site) = match &args.url {
         Some(url) => (url.clone(), None),
-        None => match own_site() {
-            Ok(site) => (site.url("/").parse().expect("it is one"), Some(site)),
-            Err(error) => {
-                eprintln!("crawler: cannot serve a site: {error}");
-                return ExitCode::from(2);
-            }
-        },
+        None => {
+            let site = own_site().map_err(|error| format!("cannot serve a site: {error}"))?;
+            (site.url("/").parse().expect("it is one"), Some(site))
+        }
     };
     if !matches!(start.scheme(), "http" | "https") {
-        eprintln!("crawler: it has to begin with http:// or https://: {start}");
-        return ExitCode::from(2);
+        return Err(format!("it has to begin with http:// or https://: {start}"));
     }
-    let crawl = crawl(&start, &args);
-    println!("{crawl}");
-    ExitCode::from(u8::from(crawl.pages.iter().all(|page| page.found.is_err())))
+    let crawl = crawl(&start, args);
+    match write!(out, "{crawl}").and_then(|()| out.flush()) {
+        // Whoever closes the pipe has seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("cannot print: {error}"))
+        }
+        _ => Ok(u8::from(crawl.pages.iter().all(|page| page.found.is_err()))),
+    }
 }
 
 // ---------------------------------------------------------------------------------- the crawl
+
+/// For each page, from the name's look-up to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes. What is longer is hardly a page.
+const LONGEST_PAGE: u64 = 10 << 20;
 
 /// Level by level: all pages one link away, then all that are two away, and so on.
 fn crawl(start: &Url, args: &Args) -> Crawl {
@@ -96,7 +117,8 @@ fn crawl(start: &Url, args: &Args) -> Crawl {
     let proxy = args.url.as_ref().and_then(|_| ureq::Proxy::try_from_env());
     let config = ureq::Agent::config_builder()
         .user_agent("greenloom-crawler/0.1")
-        .timeout_global(Some(Duration::from_secs(30)))
+        .timeout_global(Some(TIMEOUT))
+        .http_status_as_error(false) // `Failure` has words for it
         .proxy(proxy);
     let agent = http::agent_with(config.build());
     let pool = Pool::new(args.jobs as usize);
@@ -135,14 +157,28 @@ fn crawl(start: &Url, args: &Args) -> Crawl {
 }
 
 /// The text of a page, and where it was in the end, after redirects. What is not HTML has no text.
-fn fetch(agent: &ureq::Agent, url: &Url) -> Result<(String, Url), ureq::Error> {
-    let mut answer = agent.get(url.as_str()).call()?;
+fn fetch(agent: &ureq::Agent, url: &Url) -> Result<(String, Url), Failure> {
+    let timeout = TIMEOUT;
+    let answer = agent.get(url.as_str()).call();
+    let mut answer = answer.map_err(|error| Failure::of(error, Stage::Before { timeout }))?;
+    if !answer.status().is_success() {
+        return Err(Failure::of_status(&answer));
+    }
     let place = answer.get_uri().to_string().parse().unwrap_or_else(|_| url.clone());
-    let text = match answer.body().mime_type() {
-        None | Some("text/html" | "application/xhtml+xml") => answer.body_mut().read_to_string()?,
-        Some(_) => String::new(),
-    };
-    Ok((text, place))
+    if !matches!(answer.body().mime_type(), None | Some("text/html" | "application/xhtml+xml")) {
+        return Ok((String::new(), place));
+    }
+    let promised = answer.body().content_length();
+    let mut text = Vec::new();
+    let body = answer.body_mut().as_reader();
+    if let Err(error) = body.take(LONGEST_PAGE + 1).read_to_end(&mut text) {
+        let stage = Stage::Body { timeout, read: text.len() as u64, promised };
+        return Err(Failure::of(error.into(), stage));
+    }
+    if text.len() as u64 > LONGEST_PAGE {
+        return Err(Failure::for_good(format!("it is longer than {LONGEST_PAGE} bytes")));
+    }
+    Ok((String::from_utf8_lossy(&text).into_owned(), place))
 }
 
 /// So many a second, and each who comes waits for his turn.
@@ -220,7 +256,7 @@ fn link(base: &Url, href: &str) -> Option<Url> {
 struct Page {
     url: Url,
     depth: usize,
-    found: Result<Found, ureq::Error>,
+    found: Result<Found, Failure>,
 }
 
 #[derive(Default)]
@@ -241,19 +277,21 @@ impl fmt::Display for Crawl {
                 Ok(Found { title, links }) => {
                     writeln!(f, "{depth:>5}  {:>5}  {url}  {title}", links.len())?;
                 }
-                Err(error) => writeln!(f, "{depth:>5}      -  {url}  failed: {error}")?,
+                Err(Failure { reason, .. }) => {
+                    writeln!(f, "{depth:>5}      -  {url}  failed: {reason}")?;
+                }
             }
         }
         let failed = self.pages.iter().filter(|page| page.found.is_err()).count();
         let (read, took) = (self.pages.len() - failed, self.took.as_millis());
-        write!(f, "\n{read} read, {failed} failed, {} left out; {took} ms", self.left_out)
+        writeln!(f, "\n{read} read, {failed} failed, {} left out; {took} ms", self.left_out)
     }
 }
 
 // ---------------------------------------------------------------------------- its own site
 
 /// A museum of thirteen pages, one of which is missing. Each takes 50 ms to come.
-fn own_site() -> std::io::Result<Site> {
+fn own_site() -> io::Result<Site> {
     Site::start(Duration::from_millis(50), |path| {
         let (title, links): (String, Vec<String>) = match path {
             "/" => (String::from("Museum"), (1..=3).map(|room| format!("room/{room}")).collect()),

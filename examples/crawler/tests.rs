@@ -1,6 +1,9 @@
 //! The crawl of its own site, pages of all kinds, and servers that are none.
 
 use super::*;
+use greenloom::net::SocketAddr;
+use greenloom::server::StreamServer;
+use std::os::unix::net::UnixStream;
 
 const HANG: Duration = Duration::from_secs(60);
 
@@ -23,8 +26,52 @@ fn runs() {
     assert_eq!(crawl.pages.len(), 13);
     let table = crawl.to_string();
     assert!(table.contains("  Room 2\n"), "{table}");
-    assert!(table.contains("/exhibit/3-3  failed: http status: 404\n"), "{table}");
+    assert!(table.contains("/exhibit/3-3  failed: 404 Not Found\n"), "{table}");
     assert!(table.contains("\n12 read, 1 failed, 0 left out; "), "{table}");
+}
+
+/// As with `| true`, and as on a disk that is full.
+#[test]
+fn nobody_reads_the_table() {
+    let args = Args::parse_from(["crawler", "--depth", "0"]);
+    let (mut closed, _) = UnixStream::pair().unwrap();
+    let codes = greenloom::with_timeout(HANG, || {
+        (try_main(&args, &mut closed), try_main(&args, &mut &mut [0; 0][..]))
+    });
+    let (quiet, full) = codes.expect("it hangs");
+    assert_eq!(quiet, Ok(0));
+    let error = full.unwrap_err();
+    assert!(error.starts_with("cannot print: "), "{error}");
+}
+
+/// Why the only page at `address` cannot be read.
+fn why_not(address: SocketAddr) -> String {
+    let start = format!("http://{address}/").parse().unwrap();
+    let crawl = greenloom::with_timeout(HANG, || crawl(&start, &Args::parse_from(["crawler"])));
+    crawl.expect("it hangs").pages.remove(0).found.unwrap_err().reason
+}
+
+#[test]
+fn what_fails_is_told_in_clear_words() {
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let closed = nobody.local_addr().unwrap().as_socket().unwrap();
+    assert_eq!(why_not(closed), "connection refused");
+
+    let says = |words: &'static str| {
+        let server = StreamServer::bind("127.0.0.1:0").unwrap().handle(move |mut stream, _| {
+            let _ = stream.read(&mut [0; 4096])?;
+            stream.write_all(words.as_bytes())
+        });
+        server.start();
+        let why = why_not(server.local_addr().unwrap());
+        server.stop(Duration::ZERO);
+        why
+    };
+    let other = says("220 mail.example ESMTP\r\n\r\n");
+    assert!(other.starts_with("the answer is not HTTP: "), "{other}");
+    let short = says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<a href");
+    assert_eq!(short, "cut short: 7 of 100 bytes");
 }
 
 #[test]

@@ -12,12 +12,11 @@
 //! One probe is three lines of blocking code; `imap_unordered` keeps `--jobs` of them going, and hands
 //! out what they found in the order in which they end, which is what a progress bar wants.
 
-#![expect(clippy::print_stdout, reason = "the table is what this is for")]
 #![expect(clippy::print_stderr, reason = "what is wrong does not belong into the table")]
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -51,25 +50,35 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 }
 
 fn main() -> ExitCode {
-    let Args { target, jobs, timeout } = Args::parse();
-    let ip = match target.resolve() {
-        Ok(ip) => ip,
+    match try_main(&Args::parse(), &mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("portscan: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let bar = progress_bar(&target);
+    }
+}
+
+/// Writes the table to `out`.
+fn try_main(args: &Args, out: &mut impl Write) -> Result<(), String> {
+    let Args { target, jobs, timeout } = args;
+    let ip = target.resolve().map_err(|error| error.to_string())?;
+    let bar = progress_bar(target);
     let timeout = Duration::from_millis(timeout.unsigned_abs());
-    let report = scan(ip, &target.ports, jobs, timeout, &bar);
+    let report = scan(ip, &target.ports, *jobs, timeout, &bar);
     bar.finish_and_clear();
-    print!("{report}");
+    match write!(out, "{report}").and_then(|()| out.flush()) {
+        // Whoever closes the pipe has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(format!("cannot print: {error}"));
+        }
+        _ => {}
+    }
     match report.failures.first() {
-        None => ExitCode::SUCCESS,
+        None => Ok(()),
         Some((port, error)) => {
             let count = report.failures.len();
-            eprintln!("portscan: {count} ports could not be tried; port {port}: {error}");
-            ExitCode::FAILURE
+            Err(format!("{count} ports could not be tried; port {port}: {error}"))
         }
     }
 }
@@ -193,7 +202,7 @@ fn scan(ip: IpAddr, ports: &Ports, jobs: usize, timeout: Duration, bar: &Progres
         (port, probe(SocketAddr::new(ip, port), timeout))
     });
 
-    let mut report = Report { services: services(), ..Report::new(ip) };
+    let mut report = Report { host: ip.to_string(), services: services(), ..Report::default() };
     for (port, answer) in answers {
         bar.inc(1);
         match answer {
@@ -211,8 +220,9 @@ fn scan(ip: IpAddr, ports: &Ports, jobs: usize, timeout: Duration, bar: &Progres
 
 // --------------------------------------------------------------------------------- telling
 
+#[derive(Default)]
 struct Report {
-    ip: IpAddr,
+    host: String,
     /// Port, and how long it took to answer.
     open: Vec<(u16, Duration)>,
     closed: usize,
@@ -220,20 +230,6 @@ struct Report {
     failures: Vec<(u16, io::Error)>,
     took: Duration,
     services: HashMap<u16, String>,
-}
-
-impl Report {
-    fn new(ip: IpAddr) -> Report {
-        Report {
-            ip,
-            open: Vec::new(),
-            closed: 0,
-            silent: 0,
-            failures: Vec::new(),
-            took: Duration::ZERO,
-            services: HashMap::new(),
-        }
-    }
 }
 
 impl fmt::Display for Report {
@@ -245,9 +241,9 @@ impl fmt::Display for Report {
             let service = self.services.get(port).map_or("-", String::as_str);
             writeln!(f, "{port:>5}  {service:20}  {:.1} ms", after.as_secs_f64() * 1e3)?;
         }
-        let Report { ip, closed, silent, took, .. } = self;
+        let Report { host, closed, silent, took, .. } = self;
         let (open, took) = (self.open.len(), took.as_secs_f64());
-        writeln!(f, "{ip}: {open} open, {closed} closed, {silent} silent, in {took:.2} s")
+        writeln!(f, "{host}: {open} open, {closed} closed, {silent} silent, in {took:.2} s")
     }
 }
 

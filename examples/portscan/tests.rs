@@ -3,6 +3,7 @@
 use super::*;
 use greenloom::net::{Ipv4Addr, TcpListener};
 use std::iter;
+use std::os::unix::net::UnixStream;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -112,7 +113,7 @@ fn services_are_known() {
 
 #[test]
 fn a_table_is_a_table() {
-    let mut report = Report::new(LOCAL);
+    let mut report = Report { host: LOCAL.to_string(), ..Report::default() };
     report.open = vec![(22, Duration::from_micros(1200)), (60_000, Duration::ZERO)];
     report.services = parse_services(WELL_KNOWN);
     assert_eq!(
@@ -122,6 +123,17 @@ fn a_table_is_a_table() {
          60000  -                     0.0 ms\n\
          127.0.0.1: 2 open, 0 closed, 0 silent, in 0.00 s\n"
     );
+}
+
+/// As with `| true`, and as on a disk that is full.
+#[test]
+fn nobody_reads_the_table() {
+    let (_listeners, ours) = listeners(1);
+    let args = Args::parse_from(["portscan", &format!("127.0.0.1:{}", ours[0])]);
+    let (mut closed, _) = UnixStream::pair().unwrap();
+    assert_eq!(try_main(&args, &mut closed), Ok(()));
+    let error = try_main(&args, &mut &mut [0; 0][..]).unwrap_err();
+    assert!(error.starts_with("cannot print: "), "{error}");
 }
 
 #[test]

@@ -320,7 +320,10 @@ impl Printer {
         let mut out = self.out.borrow_mut();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         if let Err(error) = written {
-            self.failure.borrow_mut().get_or_insert(error);
+            // Whoever closes the pipe has seen enough.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.failure.borrow_mut().get_or_insert(error);
+            }
             self.stop.event.set();
         }
     }

@@ -1,6 +1,7 @@
 //! Command lines, pipelines that end in every way, and a stop in the middle.
 
 use super::*;
+use std::os::unix::net::UnixStream;
 
 /// What was printed.
 #[derive(Clone, Default)]
@@ -119,13 +120,24 @@ fn told_to_stop_it_passes_the_signal_on() {
     assert_eq!(paper.lines(), ["[1] begun"]);
 }
 
-/// As with `| head`.
+/// As with `| head`: no complaints.
 #[test]
-fn it_ends_when_nobody_reads_what_it_prints() {
+fn it_ends_quietly_when_nobody_reads_what_it_prints() {
+    let (closed, _) = UnixStream::pair().unwrap();
     let stop = Stop::default();
-    let printer = Printer::new(&mut [0; 0][..], &stop);
+    let printer = Printer::new(closed, &stop);
     let reports = run(pipelines(&["yes", "sleep 3600"]), 2, &printer, &stop);
     assert!(!reports.iter().any(Report::is_success));
+    assert!(printer.failure.borrow().is_none(), "{:?}", printer.failure);
+    assert_eq!(exit_code(&reports, &printer, &stop), ExitCode::FAILURE);
+}
+
+#[test]
+fn it_ends_when_it_cannot_print() {
+    let stop = Stop::default();
+    let printer = Printer::new(&mut [0; 0][..], &stop);
+    let reports = run(pipelines(&["echo a", "true"]), 2, &printer, &stop);
+    assert!(printer.failure.borrow().is_some());
     assert_eq!(exit_code(&reports, &printer, &stop), ExitCode::FAILURE);
 }
 

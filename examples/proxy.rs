@@ -11,10 +11,10 @@
 //! asked all its questions can hang up that half, and still hear the answers. A fast end cannot run
 //! away from a slow one, because whoever writes to the slow one waits.
 
-#![expect(clippy::print_stderr, reason = "says why it cannot begin")]
+#![expect(clippy::print_stderr, reason = "says why it cannot begin, also where nothing is logged")]
 
 use std::cell::Cell;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,10 +23,12 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use greenloom::net::{Shutdown, SocketAddr, TcpStream};
 use greenloom::server::StreamServer;
-use greenloom::signal::{self, SIGINT, SIGTERM};
 use greenloom::{scope, with_timeout};
 use indicatif::HumanBytes;
 use tracing::{info, warn};
+
+#[path = "serving/mod.rs"]
+mod serving;
 
 /// Forwards TCP connections.
 #[derive(Debug, Parser)]
@@ -51,8 +53,6 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
 /// Something to connect to. Whether it is there will be seen for each connection.
 fn host_and_port(text: &str) -> Result<String, &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("there is no colon before the port")?;
@@ -68,38 +68,37 @@ fn host_and_port(text: &str) -> Result<String, &'static str> {
     }
 }
 
-    // A line to a terminal that is slow holds everybody up; `echo_server` shows the way out.
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let log = serving::start_logging();
     let totals = Rc::new(Totals::default());
-    let server = match open(&args, &totals) {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("proxy: cannot listen on {}: {error}", args.listen);
-            return ExitCode::FAILURE;
+    let opened = open(&args, &totals);
+    match &opened {
+        Ok((server, address)) => {
+            let (told, so_far) = (server.clone(), Rc::clone(&totals));
+            serving::obey_signals(Duration::from_secs(args.grace), move |grace, when| {
+                info!("told to stop, {when}: {}; {}", told.stats(), so_far.line());
+                told.stop(grace); // `serve_forever` returns when this has come to its end
+            });
+            info!("listening on {address}, which leads to {}", args.target);
+            server.serve_forever();
+            info!("stopped: {}; {}", server.stats(), totals.line());
         }
-    };
-    let is_stopping = Rc::new(Cell::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let (server, is_stopping) = (server.clone(), Rc::clone(&is_stopping));
-        signal::on(signal, move |_| {
-            let grace = if is_stopping.replace(true) { 0 } else { args.grace };
-            server.stop(Duration::from_secs(grace));
-        });
+        Err(error) => eprintln!("proxy: cannot listen on {}: {error}", args.listen),
     }
-    server.serve_forever();
-    info!("{}; {}", server.stats(), totals.line());
-    ExitCode::SUCCESS
+    log.close();
+    if opened.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The proxy as the arguments want it, not yet started.
-fn open(args: &Args, totals: &Rc<Totals>) -> io::Result<StreamServer> {
+/// The proxy as the arguments want it, not yet started, and where it is.
+fn open(args: &Args, totals: &Rc<Totals>) -> io::Result<(StreamServer, SocketAddr)> {
     let patience = Duration::from_secs(args.connect_timeout);
     let (target, totals) = (args.target.clone(), Rc::clone(totals));
     let server = StreamServer::bind(&args.listen)?
         .max_connections(args.max_connections)
         .handle(move |client, peer| forward(&client, peer, &target, patience, &totals));
-    info!("{} leads to {}", server.local_addr()?, args.target);
-    Ok(server)
+    let address = server.local_addr()?;
+    Ok((server, address))
 }
 
 /// What has passed through.
@@ -184,7 +183,7 @@ mod tests {
         let totals = Rc::new(Totals::default());
         let listen = "127.0.0.1:0".to_owned();
         let args = Args { listen, target, max_connections, connect_timeout: 60, grace: 0 };
-        let server = open(&args, &totals).unwrap();
+        let (server, _) = open(&args, &totals).unwrap();
         server.start();
         (server, totals)
     }
@@ -252,6 +251,7 @@ mod tests {
             assert!(proxy.stop(HANG));
         });
     }
+
     #[test]
     fn a_target_without_a_port_is_refused_at_once() {
         for good in ["localhost:80", "127.0.0.1:65535", "[::1]:80", "[fe80::1%2]:80"] {
@@ -265,7 +265,6 @@ mod tests {
             assert!(args.is_err(), "{wrong:?}");
         }
     }
-
 
     /// A target that resets the connection: the client hears of it instead of waiting for ever.
     #[test]

@@ -4,15 +4,18 @@
 
 #![allow(clippy::duplicate_mod, reason = "two examples bring the same small server along")]
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream as StdStream};
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use greenloom::net::{SocketAddr, TcpListener, TcpStream};
 use greenloom::server::StreamServer;
-use greenloom::signal::{self, SIGTERM, SIGUSR1};
+use greenloom::signal::{self, SIGINT, SIGTERM, SIGUSR1};
 use indicatif::ProgressBar;
 
 #[path = "../examples/barrier.rs"]
@@ -61,6 +64,9 @@ mod producer_consumer;
 #[path = "../examples/proxy.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod proxy;
+#[path = "../examples/serving/mod.rs"]
+#[expect(dead_code, reason = "the tests start no log")]
+mod serving;
 #[path = "../examples/shell/main.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod shell;
@@ -81,6 +87,9 @@ mod traffic_light;
 #[path = "../examples/udp_echo.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod udp_echo;
+
+/// Signals are for the whole process: one test at a time.
+static SIGNALS: Mutex<()> = Mutex::new(());
 
 /// No test takes this long; one that does hangs.
 const HANG: Duration = Duration::from_secs(120);
@@ -204,10 +213,10 @@ fn a_visitor_who_says_nothing() {
     server.stop(Duration::ZERO);
 }
 
-/// At SIGTERM nobody is let in any more, and those inside finish; a second one ends it. (These are
-/// this process's only signals.)
+/// At SIGTERM nobody is let in any more, and those inside finish; a second one ends it.
 #[test]
 fn told_to_stop() {
+    let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
     let server = echo_server(&[]);
     let address = server.local_addr().unwrap();
     echo_server::obey_signals(&server, HANG);
@@ -250,6 +259,27 @@ fn told_to_stop() {
         Ok(())
     };
     greenloom::with_timeout(HANG, visit).expect("it hangs").unwrap();
+}
+
+/// The other servers: what is left of the grace is said in words, and there is none the second time.
+#[test]
+fn told_to_stop_and_told_again() {
+    let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let heard = Rc::clone(&told);
+    serving::obey_signals(Duration::from_secs(5), move |grace, when| {
+        heard.borrow_mut().push((grace.as_secs(), when.to_owned()));
+    });
+    for (count, signal) in [(1, SIGTERM), (2, SIGINT)] {
+        signal::raise(signal).unwrap();
+        let wait = || {
+            while told.borrow().len() < count {
+                greenloom::yield_now();
+            }
+        };
+        greenloom::with_timeout(HANG, wait).expect("it hangs");
+    }
+    assert_eq!(*told.borrow(), [(5, "in 5s".to_owned()), (0, "at once".to_owned())]);
 }
 
 /// One message is longer than all buffers between client and server.

@@ -14,7 +14,7 @@
 //! bad connection should not cost him his place, and he should know what he has missed. One who
 //! takes nothing at all for half a minute is gone in all but name, and is sent away.
 
-#![expect(clippy::print_stderr, reason = "says where it listens, or why it cannot")]
+#![expect(clippy::print_stderr, reason = "says why it cannot begin, also where nothing is logged")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,17 +25,22 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use greenloom::net::{Shutdown, TcpStream};
+use greenloom::net::{Shutdown, SocketAddr, TcpStream};
 use greenloom::queue::{self, Queue};
 use greenloom::server::StreamServer;
-use greenloom::signal::{self, SIGINT, SIGTERM};
 use greenloom::{scope, yield_now};
+use tracing::info;
 
+#[path = "../serving/mod.rs"]
+mod serving;
 #[cfg(test)]
 mod tests;
 
 /// For so long a member may take nothing of what is written to him.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For so long members may read what has been said when the chat is told to stop.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Bytes. What is longer arrives as several lines.
 const LONGEST_LINE: u64 = 1000;
@@ -60,39 +65,42 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let log = serving::start_logging();
     let room = Rc::new(Room::new(args.queue));
-    let server = match open(&args, &room) {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("chat: cannot listen on {}: {error}", args.address);
-            return ExitCode::FAILURE;
+    let opened = open(&args, &room);
+    match &opened {
+        Ok((server, address)) => {
+            let told = server.clone();
+            serving::obey_signals(GRACE, move |grace, when| {
+                info!("told to stop, {when}: {}", told.stats());
+                close(&told, &room, grace);
+            });
+            info!("listening on {address}");
+            server.serve_forever();
+            info!("stopped: {}", server.stats());
         }
-    };
-    for signal in [SIGINT, SIGTERM] {
-        let (server, room) = (server.clone(), Rc::clone(&room));
-        signal::on(signal, move |_| close(&server, &room));
+        Err(error) => eprintln!("chat: cannot listen on {}: {error}", args.address),
     }
-    server.serve_forever();
-    eprintln!("chat: {}", server.stats());
-    ExitCode::SUCCESS
+    log.close();
+    if opened.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The chat as the arguments want it, not yet started.
-fn open(args: &Args, room: &Rc<Room>) -> io::Result<StreamServer> {
+/// The chat as the arguments want it, not yet started, and where it is.
+fn open(args: &Args, room: &Rc<Room>) -> io::Result<(StreamServer, SocketAddr)> {
     let room = Rc::clone(room);
     let server = StreamServer::bind(&args.address)?
         .max_connections(args.max_members)
         .handle(move |stream, _| attend(&room, &stream));
-    eprintln!("chat: listening on {}", server.local_addr()?);
-    Ok(server)
+    let address = server.local_addr()?;
+    Ok((server, address))
 }
 
 /// Everybody hears of it, and has a moment to do so.
-fn close(server: &StreamServer, room: &Room) {
+fn close(server: &StreamServer, room: &Room, grace: Duration) {
     server.stop_accepting();
     room.tell_all("* the chat is closed");
     room.send_all_away();
-    server.stop(Duration::from_secs(1));
+    server.stop(grace);
 }
 
 // --------------------------------------------------------------------------------------- the room

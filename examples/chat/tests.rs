@@ -8,7 +8,7 @@ const HANG: Duration = Duration::from_secs(60);
 fn chat(queue: usize) -> (StreamServer, Rc<Room>) {
     let args = Args { address: "127.0.0.1:0".to_owned(), max_members: 10, queue };
     let room = Rc::new(Room::new(queue));
-    let server = open(&args, &room).unwrap();
+    let (server, _) = open(&args, &room).unwrap();
     server.start();
     (server, room)
 }
@@ -70,7 +70,7 @@ fn runs() {
         assert_eq!(bob.hear(), "", "the end");
         assert_eq!(ann.hear(), "* Bob has gone");
 
-        close(&server, &room);
+        close(&server, &room, GRACE);
         assert_eq!(ann.hear(), "* the chat is closed");
         assert_eq!(ann.hear(), "");
         assert_eq!(server.stats().killed, 0);

@@ -15,28 +15,26 @@
 
 #![expect(clippy::print_stderr, reason = "says why it cannot begin, also where nothing is logged")]
 
-use std::cell::Cell;
 use std::fmt;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::str::FromStr;
-use std::sync::mpsc::{self, SyncSender};
-use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use greenloom::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use greenloom::server::StreamServer;
-use greenloom::signal::{self, SIGINT, SIGTERM};
 use greenloom::{scope, with_timeout};
-use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
+#[path = "../serving/mod.rs"]
+mod serving;
 #[cfg(test)]
 mod tests;
+
+/// How long those who are inside may go on when the server is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Connects its clients to wherever they ask for: SOCKS version 5.
 #[derive(Debug, Parser)]
@@ -61,19 +59,28 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 
 fn main() -> ExitCode {
     let Args { address, user, max_clients, patience } = Args::parse();
-    start_logging();
+    let log = serving::start_logging();
+    let is_for_all = user.is_none();
     let rules = Rules { user, patience: Duration::from_secs(patience.unsigned_abs()) };
-    match open(&address, rules, max_clients) {
-        Ok(server) => {
-            stop_at_signals(&server);
+    let opened = open(&address, rules, max_clients);
+    match &opened {
+        Ok((server, address)) => {
+            let told = server.clone();
+            serving::obey_signals(GRACE, move |grace, when| {
+                info!("told to stop, {when}: {}", told.stats());
+                told.stop(grace); // `serve_forever` returns when this has come to its end
+            });
+            info!("listening on {address}");
+            if is_for_all && !address.ip().is_loopback() {
+                warn!("whoever can reach {address} can use this proxy; --user asks for a password");
+            }
             server.serve_forever();
-            ExitCode::SUCCESS
+            info!("stopped: {}", server.stats());
         }
-        Err(error) => {
-            eprintln!("socks5: cannot listen on {address}: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => eprintln!("socks5: cannot listen on {address}: {error}"),
     }
+    log.close();
+    if opened.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Who is served, and how long it may take.
@@ -83,31 +90,13 @@ struct Rules {
     patience: Duration,
 }
 
-/// The server, not yet started.
-fn open(address: &str, rules: Rules, max_clients: usize) -> io::Result<StreamServer> {
-    let is_for_all = rules.user.is_none();
+/// The server, not yet started, and where it is.
+fn open(address: &str, rules: Rules, max_clients: usize) -> io::Result<(StreamServer, SocketAddr)> {
     let server = StreamServer::bind(address)?
         .max_connections(max_clients)
         .handle(move |client, peer| attend(&client, peer, &rules));
     let address = server.local_addr()?;
-    info!("listening on {address}");
-    if is_for_all && !address.ip().is_loopback() {
-        warn!("whoever can reach {address} can use this proxy; --user asks for a password");
-    }
-    Ok(server)
-}
-
-/// The first signal lets those go on for a while who are inside, the second does not.
-fn stop_at_signals(server: &StreamServer) {
-    let grace = Rc::new(Cell::new(Duration::from_secs(5)));
-    for signal in [SIGINT, SIGTERM] {
-        let (server, grace) = (server.clone(), Rc::clone(&grace));
-        signal::on(signal, move |_| {
-            let grace = grace.take();
-            info!("told to stop, in {grace:?}");
-            server.stop(grace); // `serve_forever` returns when this has come to its end
-        });
-    }
+    Ok((server, address))
 }
 
 /// One client, from hello to the end. The connections close when they are dropped.
@@ -180,19 +169,11 @@ impl Answer {
     /// As it is sent; `bound` is our end of the connection, if there is one.
     fn encode(self, bound: Option<SocketAddr>) -> Vec<u8> {
         let bound = bound.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let mut bytes = vec![VERSION, self as u8, 0];
-        match bound.ip() {
-            IpAddr::V4(ip) => {
-                bytes.push(V4);
-                bytes.extend(ip.octets());
-            }
-            IpAddr::V6(ip) => {
-                bytes.push(V6);
-                bytes.extend(ip.octets());
-            }
-        }
-        bytes.extend(bound.port().to_be_bytes());
-        bytes
+        let (kind, ip) = match bound.ip() {
+            IpAddr::V4(ip) => (V4, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (V6, ip.octets().to_vec()),
+        };
+        [&[VERSION, self as u8, 0, kind], &ip[..], &bound.port().to_be_bytes()].concat()
     }
 
     /// What to say of a connection that failed so.
@@ -363,30 +344,25 @@ fn relay(client: &TcpStream, server: &TcpStream) -> (u64, u64) {
 /// Copies to the end of `from`, and passes that on, too. If either side is lost, both are.
 fn pour(from: &TcpStream, to: &TcpStream) -> u64 {
     let mut count = 0;
-    let result = io::copy(&mut &*from, &mut Counting { inner: to, count: &mut count });
+    let copied = copy(from, to, &mut count);
     // An error here means that it is closed already.
-    let _ = match result {
-        Ok(_) => to.shutdown(Shutdown::Write),
+    let _ = match copied {
+        Ok(()) => to.shutdown(Shutdown::Write),
         Err(_) => from.shutdown(Shutdown::Both).and(to.shutdown(Shutdown::Both)),
     };
     count
 }
 
-/// Counts what is written, also if the whole fails in the end.
-struct Counting<'a> {
-    inner: &'a TcpStream,
-    count: &'a mut u64,
-}
-
-impl Write for Counting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        *self.count += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+/// As `io::copy`, which does not say how much it was if it fails in the end.
+fn copy(mut from: &TcpStream, mut to: &TcpStream, count: &mut u64) -> io::Result<()> {
+    let mut buffer = [0; 8 * 1024];
+    loop {
+        let read = from.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..read])?;
+        *count += read as u64;
     }
 }
 
@@ -399,34 +375,4 @@ fn dismiss(client: &TcpStream, answer: &[u8]) {
         client.shutdown(Shutdown::Write)?;
         io::copy(&mut client, &mut io::sink()).map(drop)
     });
-}
-
-// ------------------------------------------------------------------------------------- logging
-
-/// Sends the log to standard error, at level `info` unless `RUST_LOG` says otherwise. A thread of its
-/// own waits for the terminal, or all clients would.
-fn start_logging() {
-    let (log, lines) = mpsc::sync_channel::<Vec<u8>>(10_000);
-    thread::spawn(move || lines.iter().try_for_each(|line| io::stderr().write_all(&line)));
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(move || LogWriter(log.clone()))
-        .init();
-}
-
-/// Hands lines to the logging thread. When nobody takes them for long, new ones are dropped.
-struct LogWriter(SyncSender<Vec<u8>>);
-
-impl Write for LogWriter {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = self.0.try_send(line.to_vec());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -14,9 +14,9 @@ fn with_proxy(user: Option<&str>, test: impl FnOnce(SocketAddr)) {
 }
 
 fn with_rules(rules: Rules, max_clients: usize, test: impl FnOnce(SocketAddr)) {
-    let proxy = open("127.0.0.1:0", rules, max_clients).unwrap();
+    let (proxy, address) = open("127.0.0.1:0", rules, max_clients).unwrap();
     proxy.start();
-    with_timeout(HANG, || test(proxy.local_addr().unwrap())).expect("it hangs");
+    with_timeout(HANG, || test(address)).expect("it hangs");
     assert!(proxy.is_running(), "the proxy gave up");
     proxy.stop(Duration::ZERO);
 }

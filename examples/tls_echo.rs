@@ -11,7 +11,6 @@
 //! is that. Where rustls waits for its peer, in a handshake or in the middle of a message, it is a
 //! greenlet that waits, and the others of the thread run on.
 
-#![expect(clippy::print_stdout, reason = "shows what was said")]
 #![expect(clippy::print_stderr, reason = "says why it cannot go on")]
 
 use std::error::Error;
@@ -25,11 +24,17 @@ use std::{fs, result};
 use clap::{Parser, Subcommand};
 use greenloom::net::{TcpStream, ToSocketAddrs};
 use greenloom::server::StreamServer;
-use greenloom::signal;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tracing::{info, warn};
+
+#[path = "serving/mod.rs"]
+mod serving;
+
+/// How long visitors may go on when the server is told to stop.
+const GRACE: Duration = Duration::from_secs(1);
 
 type Result<T> = result::Result<T, Box<dyn Error>>;
 
@@ -44,8 +49,8 @@ struct Args {
 enum Command {
     /// Make a certificate, write it where clients find it, and serve until ^C
     Serve {
-        /// Where to listen
-        #[arg(long, default_value = "127.0.0.1:8443")]
+        /// Where to listen; with port 0 the system picks one, and the log says which
+        #[arg(default_value = "127.0.0.1:8443")]
         address: String,
         /// Where to write the certificate
         #[arg(long, value_name = "FILE")]
@@ -54,7 +59,7 @@ enum Command {
     /// Send the lines of standard input, and print what comes back
     Ask {
         /// Where the server listens
-        #[arg(long, default_value = "127.0.0.1:8443")]
+        #[arg(default_value = "127.0.0.1:8443")]
         address: String,
         /// The only certificate to trust
         #[arg(long, value_name = "FILE")]
@@ -66,10 +71,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let out = &mut io::stdout();
     let done = match Args::parse().command {
-        None => show(3),
+        None => show(3, out),
         Some(Command::Serve { address, certificate }) => serve(&address, &certificate),
-        Some(Command::Ask { address, certificate, name }) => ask(&address, &certificate, &name),
+        Some(Command::Ask { address, certificate, name }) => {
+            connect_to(&address, &certificate, &name)
+                .and_then(|mut server| ask(&mut server, io::stdin().lock(), out))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,24 +89,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints a line. `false`: nobody wants any more of them.
+fn print(out: &mut impl Write, line: &str) -> Result<bool> {
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("cannot print: {error}").into()),
+    }
+}
+
 /// Server and clients in one thread.
-fn show(clients: usize) -> Result<()> {
+fn show(clients: usize, out: &mut impl Write) -> Result<()> {
     let identity = Identity::of_localhost()?;
-    let server = start("127.0.0.1:0", &identity)?;
+    let server = open("127.0.0.1:0", &identity)?;
+    server.start();
     let address = server.local_addr()?;
     let clients: Vec<_> = (1..=clients)
         .map(|number| {
             let config = trusting(identity.certificate.clone());
-            greenloom::spawn(move || -> io::Result<()> {
+            greenloom::spawn(move || -> io::Result<String> {
                 let mut server = connect(config?, "localhost", address)?;
                 let answer = question(&mut server, &format!("client {number} says hello"))?;
-                println!("{answer}");
-                goodbye(&mut server)
+                goodbye(&mut server)?;
+                Ok(answer)
             })
         })
         .collect();
     for client in clients {
-        client.get()??;
+        if !print(out, &client.get()??)? {
+            break;
+        }
     }
     server.stop(Duration::from_secs(1));
     Ok(())
@@ -128,27 +149,34 @@ impl Identity {
 fn serve(address: &str, certificate: &Path) -> Result<()> {
     let identity = Identity::of_localhost()?;
     let file = certificate.display();
-    fs::write(certificate, &identity.pem).map_err(|error| format!("{file}: {error}"))?;
-    let server = start(address, &identity).map_err(|error| format!("{address}: {error}"))?;
-    println!("listening on {}; trust {file}", server.local_addr()?);
-    signal::wait(signal::SIGINT);
-    server.stop(Duration::from_secs(1));
+    let server =
+        open(address, &identity).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    fs::write(certificate, &identity.pem)
+        .map_err(|error| format!("cannot write {file}: {error}"))?;
+    let address = server.local_addr()?;
+    let log = serving::start_logging();
+    let told = server.clone();
+    serving::obey_signals(GRACE, move |grace, when| {
+        info!("told to stop, {when}: {}", told.stats());
+        told.stop(grace); // `serve_forever` returns when this has come to its end
+    });
+    info!("listening on {address}; trust {file}");
+    server.serve_forever();
+    info!("stopped: {}", server.stats());
+    log.close();
     Ok(())
 }
 
-/// A greenlet for each connection, and the handshake is done in there: one that fails, or takes its
+/// The server, not yet started. A greenlet for each connection, and the handshake is done in there: one that fails, or takes its
 /// time, is nobody else's business.
-fn start(address: &str, identity: &Identity) -> io::Result<StreamServer> {
+fn open(address: &str, identity: &Identity) -> io::Result<StreamServer> {
     let config = Arc::clone(&identity.config);
-    let server = StreamServer::bind(address)?.idle_timeout(Duration::from_secs(60)).handle(
-        move |stream, peer| {
-            if let Err(error) = attend(stream, &config) {
-                eprintln!("{peer}: {error}");
-            }
-        },
-    );
-    server.start();
-    Ok(server)
+    let server = StreamServer::bind(address)?.idle_timeout(Duration::from_secs(60));
+    Ok(server.handle(move |stream, peer| {
+        if let Err(error) = attend(stream, &config) {
+            warn!(%peer, %error, "connection lost");
+        }
+    }))
 }
 
 fn attend(stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
@@ -170,16 +198,20 @@ fn attend(stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
 
 type Server = BufReader<StreamOwned<ClientConnection, TcpStream>>;
 
-fn ask(address: &str, certificate: &Path, name: &str) -> Result<()> {
+fn connect_to(address: &str, certificate: &Path, name: &str) -> Result<Server> {
     let pem = CertificateDer::from_pem_file(certificate)
-        .map_err(|error| format!("{}: {error}", certificate.display()))?;
-    let mut server =
-        connect(trusting(pem)?, name, address).map_err(|error| format!("{address}: {error}"))?;
-    // There is nobody else in this thread, so this may block it.
-    for line in io::stdin().lines() {
-        println!("{}", question(&mut server, &line?)?);
+        .map_err(|error| format!("cannot use {}: {error}", certificate.display()))?;
+    Ok(connect(trusting(pem)?, name, address).map_err(|error| format!("{address}: {error}"))?)
+}
+
+/// There is nobody else in this thread, so `lines` and `out` may block it.
+fn ask(server: &mut Server, lines: impl BufRead, out: &mut impl Write) -> Result<()> {
+    for line in lines.lines() {
+        if !print(out, &question(server, &line?)?)? {
+            break;
+        }
     }
-    Ok(goodbye(&mut server)?)
+    Ok(goodbye(server)?)
 }
 
 /// Trusts this certificate and no other.
@@ -225,12 +257,60 @@ fn goodbye(server: &mut Server) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
 
     const HANG: Duration = Duration::from_secs(60);
 
     #[test]
     fn runs() {
-        greenloom::with_timeout(HANG, || show(20)).expect("it hangs").unwrap();
+        let mut out = Vec::new();
+        greenloom::with_timeout(HANG, || show(20, &mut out)).expect("it hangs").unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.lines().count(), 20);
+        assert!(out.ends_with("\nCLIENT 20 SAYS HELLO\n"), "{out}");
+    }
+
+    /// As with `| head -1`, and as on a disk that is full.
+    #[test]
+    fn nobody_reads_what_was_said() {
+        let show = |mut out: &mut dyn Write| {
+            greenloom::with_timeout(HANG, || show(3, &mut out)).expect("it hangs")
+        };
+        let (mut closed, _) = UnixStream::pair().unwrap();
+        show(&mut closed).unwrap();
+        let error = show(&mut &mut [0; 0][..]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot print: "), "{error}");
+    }
+
+    #[test]
+    fn lines_are_answered_until_there_are_no_more() {
+        let identity = Identity::of_localhost().unwrap();
+        let server = open("127.0.0.1:0", &identity).unwrap();
+        server.start();
+        let mut out = Vec::new();
+        greenloom::with_timeout(HANG, || -> Result<()> {
+            let config = trusting(identity.certificate)?;
+            let mut stream = connect(config, "localhost", server.local_addr()?)?;
+            ask(&mut stream, &b"one\ntwo"[..], &mut out)
+        })
+        .expect("it hangs")
+        .unwrap();
+        assert_eq!(out, b"ONE\nTWO\n");
+        server.stop(Duration::ZERO);
+    }
+
+    /// As with the other servers and clients.
+    #[test]
+    fn the_address_needs_no_option() {
+        for command in ["serve", "ask"] {
+            let words = ["tls_echo", command, "127.0.0.1:9", "--certificate", "cert.pem"];
+            let (Some(Command::Serve { address, .. }) | Some(Command::Ask { address, .. })) =
+                Args::try_parse_from(words).unwrap().command
+            else {
+                panic!("there is a command");
+            };
+            assert_eq!(address, "127.0.0.1:9");
+        }
     }
 
     fn why(certificate: CertificateDer<'static>, name: &str, server: &StreamServer) -> String {
@@ -245,7 +325,8 @@ mod tests {
     #[test]
     fn certificates_that_do_not_fit() {
         let identity = Identity::of_localhost().unwrap();
-        let server = start("127.0.0.1:0", &identity).unwrap();
+        let server = open("127.0.0.1:0", &identity).unwrap();
+        server.start();
         let name = why(identity.certificate.clone(), "example.org", &server);
         assert!(name.contains("not valid for name"), "{name}");
         let other = Identity::of_localhost().unwrap();

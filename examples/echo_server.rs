@@ -14,22 +14,19 @@
 
 #![expect(clippy::print_stderr, reason = "says why it cannot begin, also where nothing is logged")]
 
-use std::cell::Cell;
-use std::io::{self, IsTerminal, Read, Write};
+#[path = "serving/mod.rs"]
+mod serving; // the log, and signals
+
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::mpsc::{self, SyncSender};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Parser;
 use greenloom::net::{SocketAddr, TcpStream};
 use greenloom::server::StreamServer;
-use greenloom::signal::{self, SIGINT, SIGTERM, SIGUSR1};
+use greenloom::signal::{self, SIGUSR1};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 /// Sends every visitor's bytes back to them, ASCII letters in upper case.
 #[derive(Debug, Parser)]
@@ -58,12 +55,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let log = start_logging();
+    let log = serving::start_logging();
     raise_limit_of_descriptors();
     let result = open(&args);
     match &result {
         Ok(server) => {
             obey_signals(server, Duration::from_secs(args.grace.into()));
+            info!("listening on {}", server.local_addr().expect("it listens"));
             server.serve_forever();
             info!("stopped: {}", server.stats());
         }
@@ -76,7 +74,6 @@ fn main() -> ExitCode {
 /// The server as the arguments want it, not yet started.
 pub(crate) fn open(args: &Args) -> io::Result<StreamServer> {
     let mut server = StreamServer::bind(&args.address)?.backlog(4096).handle(attend);
-    info!("listening on {}", server.local_addr()?);
     if let Some(most) = args.max_connections {
         server = server.max_connections(most);
     }
@@ -88,15 +85,11 @@ pub(crate) fn open(args: &Args) -> io::Result<StreamServer> {
 
 /// What signals ask for is done by greenlets, which may wait like any other.
 pub(crate) fn obey_signals(server: &StreamServer, grace: Duration) {
-    let is_stopping = Rc::new(Cell::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let (server, is_stopping) = (server.clone(), Rc::clone(&is_stopping));
-        signal::on(signal, move |_| {
-            let grace = if is_stopping.replace(true) { Duration::ZERO } else { grace };
-            info!("told to stop, in {grace:?}: {}", server.stats());
-            server.stop(grace); // `serve_forever` returns when this has come to its end
-        });
-    }
+    let stopped = server.clone();
+    serving::obey_signals(grace, move |grace, within| {
+        info!("told to stop, {within}: {}", stopped.stats());
+        stopped.stop(grace); // `serve_forever` returns when this has come to its end
+    });
     let server = server.clone();
     signal::on(SIGUSR1, move |_| info!("{}", server.stats()));
 }
@@ -136,65 +129,11 @@ fn shout_back(mut stream: &TcpStream) -> io::Result<usize> {
     }
 }
 
-// ------------------------------------------------------------------------------------- logging
-
-/// Sends the log to standard error, at level `info` unless `RUST_LOG` says otherwise.
-///
-/// A terminal or a pipe can be slow, and whoever waits for it outside of `greenloom` holds up every
-/// visitor. So the waiting is done by a thread that has nothing else to do.
-fn start_logging() -> Log {
-    let (lines, to_write) = mpsc::sync_channel::<Option<Vec<u8>>>(10_000);
-    let writer = thread::spawn(move || {
-        while let Ok(Some(line)) = to_write.recv() {
-            if io::stderr().write_all(&line).is_err() {
-                break;
-            }
-        }
-    });
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = LogWriter(lines.clone());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(move || log.clone())
-        .init();
-    Log { lines, writer }
-}
-
-struct Log {
-    lines: SyncSender<Option<Vec<u8>>>,
-    writer: JoinHandle<()>,
-}
-
-impl Log {
-    /// Returns when the last line is written.
-    fn close(self) {
-        // It fails if the thread has ended, because nobody reads what it writes.
-        let _ = self.lines.send(None);
-        let _ = self.writer.join();
-    }
-}
-
-/// Hands lines to the logging thread. When nobody takes them for long, new ones are dropped.
-#[derive(Clone)]
-struct LogWriter(SyncSender<Option<Vec<u8>>>);
-
-impl Write for LogWriter {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = self.0.try_send(Some(line.to_vec()));
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::Shutdown;
+    use std::thread;
 
     fn args(words: &[&str]) -> Args {
         Args::parse_from([&["echo_server", "127.0.0.1:0"], words].concat())

@@ -1,5 +1,5 @@
 //! What the servers among the examples have in common: they say what they do, and stop when they are
-//! told to. (`echo_server` does the same by itself, to be read from top to bottom.)
+//! told to.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use greenloom::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use greenloom::threadpool::ThreadPool;
 use greenloom::{catch_interrupt, joinall, scope, spawn, with_timeout};
+use rustix::fs::{FileType, Mode};
 use tempfile::TempDir;
 use util::{End, Log, MINUTE, end_of, ms, settle, until_parked, within};
 
@@ -49,9 +50,14 @@ fn for_both(path: &Path) -> File {
 
 // ── A pool in which nothing goes on ──
 
-/// Every thread of the shared pool is busy until it is dropped: what is handed in meanwhile waits.
+/// As many threads do the work of `fs`.
+const THREADS: usize = 64;
+
+/// Every thread that works for `fs` is busy until it is dropped: what is handed in meanwhile waits.
+///
+/// They open a named pipe, and nobody else does.
 struct Jam {
-    stop: Vec<Sender<()>>,
+    dir: TempDir,
     _one_at_a_time: MutexGuard<'static, ()>,
 }
 
@@ -59,32 +65,27 @@ impl Jam {
     fn new() -> Jam {
         static ONE: Mutex<()> = Mutex::new(());
         let one = loop {
-            // Not by waiting for the lock: another test's greenlets may need this thread's pool.
+            // Not by waiting for the lock: another test's greenlets may need this thread.
             match ONE.try_lock() {
                 Ok(guard) => break guard,
                 Err(std::sync::TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
                 Err(std::sync::TryLockError::WouldBlock) => greenloom::sleep(ms(1)),
             }
         };
-        let pool = ThreadPool::shared();
-        let (begun, all_begun) = mpsc::channel();
-        let stop: Vec<_> = (0..pool.max_threads())
-            .map(|_| {
-                let (stop, stopped) = mpsc::channel::<()>();
-                let begun = begun.clone();
-                drop(pool.spawn(move || {
-                    begun.send(()).unwrap();
-                    let _ = stopped.recv();
-                }));
-                stop
-            })
-            .collect();
-        let mut count = 0;
-        while count < stop.len() {
-            count += all_begun.try_iter().count();
-            greenloom::sleep(ms(1));
+        let jam = Jam { dir: tempfile::tempdir().unwrap(), _one_at_a_time: one };
+        let path = jam.pipe();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        for _ in 0..THREADS {
+            let path = path.clone();
+            let opener = spawn(move || drop(File::open(path)));
+            until_parked(opener.id()); // handed in: what comes later is behind it
         }
-        Jam { stop, _one_at_a_time: one }
+        jam
+    }
+
+    fn pipe(&self) -> PathBuf {
+        self.dir.path().join("pipe")
     }
 
     fn end(self) {
@@ -94,7 +95,9 @@ impl Jam {
 
 impl Drop for Jam {
     fn drop(&mut self) {
-        self.stop.clear();
+        // For both, so that it does not wait. Who is about to open finds it open: it stays so.
+        let both = std::fs::File::options().read(true).write(true).open(self.pipe());
+        std::mem::forget(both);
     }
 }
 
@@ -405,6 +408,66 @@ fn others_run_while_files_are_worked_on() {
         let mut expected = vec!["tick"; 100];
         expected.extend(["wrote"; 10]);
         log.assert_is(expected);
+    });
+}
+
+/// Once what they waited for was in the queue behind them.
+#[test]
+fn jobs_of_all_threads_may_wait_for_their_turn_at_a_file() {
+    within(MINUTE, || {
+        let (_dir, path) = scratch();
+        let file = File::create_new(&path).unwrap();
+        let pool = ThreadPool::shared();
+        let (begun, all_begun) = mpsc::channel();
+        let (jobs, go): (Vec<_>, Vec<_>) = (0..pool.max_threads())
+            .map(|_| {
+                let (go, gone) = mpsc::channel::<()>();
+                let (file, begun) = (file.clone(), begun.clone());
+                let job = pool.spawn(move || {
+                    begun.send(()).unwrap();
+                    let _ = gone.recv();
+                    (&file).write_all(b"job\n").unwrap();
+                });
+                (job, go)
+            })
+            .unzip();
+        let mut count = 0;
+        while count < jobs.len() {
+            count += all_begun.try_iter().count();
+            greenloom::sleep(ms(1));
+        }
+        let jam = Jam::new();
+        let writer = spawn({
+            let file = file.clone();
+            move || (&file).write_all(b"green\n").unwrap()
+        });
+        until_parked(writer.id()); // it has its turn, and its job is queued
+        drop(go);
+        jam.end();
+        writer.get().unwrap();
+        let count = jobs.len();
+        jobs.into_iter().for_each(|job| job.get().unwrap());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("green\n{}", "job\n".repeat(count)));
+    });
+}
+
+/// The same, at one remove: they wait for a greenlet, and that for a file.
+#[test]
+fn jobs_of_all_threads_may_wait_for_what_a_greenlet_reads() {
+    within(MINUTE, || {
+        let (_dir, path) = file_with("text");
+        let pool = ThreadPool::shared();
+        let (senders, jobs): (Vec<_>, Vec<_>) = (0..pool.max_threads())
+            .map(|_| {
+                let (sender, receiver) = mpsc::channel::<String>();
+                (sender, pool.spawn(move || receiver.recv().unwrap().len()))
+            })
+            .unzip();
+        for (sender, job) in senders.into_iter().zip(jobs) {
+            sender.send(fs::read_to_string(&path).unwrap()).unwrap();
+            assert_eq!(job.get().unwrap(), 4);
+        }
     });
 }
 

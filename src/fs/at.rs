@@ -1,4 +1,4 @@
-//! One call about a path, made by a thread of the pool.
+//! One call about a path, made by a thread of a pool.
 
 use std::io;
 use std::path::Path;

@@ -1,9 +1,14 @@
 //! Files, name for name `std::fs`: where std blocks the thread, these park the greenlet.
 //!
 //! A file cannot be waited for: the system calls it ready at all times, and takes the time the disk
-//! takes. So every call here is made by a thread of the [`threadpool`](crate::threadpool) while the
-//! greenlet parks and the others run. That costs some ten microseconds a call; read and write in
-//! pieces of some size (a [`BufReader`](std::io::BufReader), a [`BufWriter`](std::io::BufWriter)).
+//! takes. So every call here is made by a thread of a [pool](crate::threadpool) while the greenlet
+//! parks and the others run. That costs some ten microseconds a call; read and write in pieces of
+//! some size (a [`BufReader`](std::io::BufReader), a [`BufWriter`](std::io::BufWriter)).
+//!
+//! The pool is not the shared one: at most 64 threads that do nothing but this, and a queue of 256
+//! calls. So jobs of one's own may wait for a file, however many they are. (On a thread of the shared
+//! pool a call is made at once, where it is.) What takes for ever takes one of the 64 for ever: the
+//! opening of a named pipe that nobody else opens, say.
 //!
 //! # When a greenlet is killed meanwhile
 //!

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
@@ -15,6 +16,8 @@ use std::{env, thread};
 use greenloom::io::{Stdin, stderr, stdin, stdout};
 use greenloom::threadpool::ThreadPool;
 use greenloom::{Greenlet, joinall, spawn, with_timeout};
+use rustix::fs::{FileType, Mode};
+use tempfile::TempDir;
 
 use super::{Ends, MORE_THAN_BUFFERS, Shape, is_nonblocking};
 use crate::util::{MINUTE, message, ms, reason_of, state_of, swallow, until_parked, within};
@@ -135,25 +138,35 @@ fn until_parked_or_over<T: 'static>(greenlet: &Greenlet<T>) {
     }
 }
 
-/// Every thread of the shared pool is busy until what this returns is dropped.
-fn jam() -> impl Sized {
-    let pool = ThreadPool::shared();
-    let (begun, all_begun) = mpsc::channel();
-    let stops: Vec<_> = (0..pool.max_threads())
-        .map(|_| {
-            let (stop, stopped) = mpsc::channel::<()>();
-            let begun = begun.clone();
-            drop(pool.spawn(move || {
-                begun.send(()).unwrap();
-                let _ = stopped.recv();
-            }));
-            stop
-        })
-        .collect();
-    for _ in 0..stops.len() {
-        all_begun.recv().unwrap();
+/// Every thread that works for files is busy until what this returns is dropped: opening a named
+/// pipe.
+fn jam() -> Jam {
+    let jam = Jam(tempfile::tempdir().unwrap());
+    let path = jam.pipe();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .unwrap();
+    for _ in 0..64 {
+        let path = path.clone();
+        let opener = spawn(move || drop(greenloom::fs::File::open(path)));
+        until_parked(opener.id()); // handed in: what comes later is behind it
     }
-    stops
+    jam
+}
+
+struct Jam(TempDir);
+
+impl Jam {
+    fn pipe(&self) -> PathBuf {
+        self.0.path().join("pipe")
+    }
+}
+
+impl Drop for Jam {
+    fn drop(&mut self) {
+        // For both, so that it does not wait. Who is about to open finds it open: it stays so.
+        let both = File::options().read(true).write(true).open(self.pipe());
+        std::mem::forget(both);
+    }
 }
 
 // ── The tests ──
@@ -357,6 +370,50 @@ fn an_abandoned_write_to_a_file_comes_before_the_next() {
         let output_too = output.try_clone().unwrap();
         assert_success(start("child_kills_a_writer_to_a_file", Stdio::null(), output));
         assert_eq!(said_in(output_too), ["first", "second"]);
+    });
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn child_writes_from_all_threads() {
+    child(|| {
+        let pool = ThreadPool::shared();
+        let (begun, all_begun) = mpsc::channel();
+        let (jobs, go): (Vec<_>, Vec<_>) = (0..pool.max_threads())
+            .map(|_| {
+                let (go, gone) = mpsc::channel::<()>();
+                let begun = begun.clone();
+                let job = pool.spawn(move || {
+                    begun.send(()).unwrap();
+                    let _ = gone.recv();
+                    writeln!(stdout(), "> job").unwrap();
+                });
+                (job, go)
+            })
+            .unzip();
+        for _ in 0..jobs.len() {
+            all_begun.recv().unwrap();
+        }
+        let jammed = jam();
+        let writer = spawn(|| writeln!(stdout(), "> greenlet"));
+        until_parked(writer.id()); // it has its turn, and its job is queued
+        drop((go, jammed));
+        writer.get().unwrap().unwrap();
+        jobs.into_iter().for_each(|job| job.get().unwrap());
+    });
+}
+
+/// Once, the write that they all waited for was in the queue behind them.
+#[test]
+fn jobs_of_all_threads_may_wait_for_their_turn_at_stdout() {
+    within(MINUTE, || {
+        let output = tempfile::tempfile().unwrap();
+        let output_too = output.try_clone().unwrap();
+        assert_success(start("child_writes_from_all_threads", Stdio::null(), output));
+        let said = said_in(output_too);
+        assert_eq!(said.len(), ThreadPool::shared().max_threads() + 1);
+        assert_eq!(said[0], "greenlet");
+        assert!(said[1..].iter().all(|said| said == "job"));
     });
 }
 

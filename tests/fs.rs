@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use greenloom::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use greenloom::threadpool::ThreadPool;
-use greenloom::{catch_interrupt, joinall, scope, spawn, with_timeout};
+use greenloom::{Greenlet, catch_interrupt, joinall, scope, spawn, with_timeout};
 use rustix::fs::{FileType, Mode};
 use tempfile::TempDir;
 use util::{End, Log, MINUTE, end_of, ms, settle, until_parked, within};
@@ -88,6 +88,13 @@ impl Jam {
         self.dir.path().join("pipe")
     }
 
+    /// From any thread.
+    fn open(pipe: &Path) {
+        // For both, so that it does not wait. Who is about to open finds it open: it stays so.
+        let both = std::fs::File::options().read(true).write(true).open(pipe);
+        std::mem::forget(both);
+    }
+
     fn end(self) {
         drop(self);
     }
@@ -95,9 +102,7 @@ impl Jam {
 
 impl Drop for Jam {
     fn drop(&mut self) {
-        // For both, so that it does not wait. Who is about to open finds it open: it stays so.
-        let both = std::fs::File::options().read(true).write(true).open(self.pipe());
-        std::mem::forget(both);
+        Jam::open(&self.pipe());
     }
 }
 
@@ -773,6 +778,85 @@ fn a_buffer_is_flushed_when_its_greenlet_is_killed() {
         until_parked(greenlet.id());
         greenlet.kill();
         assert_eq!(std::fs::read(&path).unwrap(), b"not lost");
+    });
+}
+
+/// Writes to its file when it is dropped.
+struct Footer(File, Rc<Cell<Option<Result<(), ErrorKind>>>>);
+
+impl Drop for Footer {
+    fn drop(&mut self) {
+        self.1.set(Some(self.0.write_all(b"END").map_err(|error| error.kind())));
+    }
+}
+
+/// A greenlet that writes `text` to the file, and a footer in the end.
+fn with_footer(file: &File, text: &'static [u8]) -> (Greenlet<()>, FooterResult) {
+    let result = Rc::new(Cell::new(None));
+    let footer = Footer(file.clone(), result.clone());
+    let greenlet = spawn(move || {
+        (&footer.0).write_all(text).unwrap();
+        greenloom::sleep(util::HOUR);
+    });
+    until_parked(greenlet.id());
+    (greenlet, result)
+}
+
+type FooterResult = Rc<Cell<Option<Result<(), ErrorKind>>>>;
+
+/// It failed if the greenlet's own call, which it had left, was still under way.
+#[test]
+fn a_destructor_waits_for_the_call_that_its_greenlet_has_left() {
+    within(MINUTE, || {
+        let (_dir, path) = scratch();
+        let file = File::create_new(&path).unwrap();
+        let jam = Jam::new();
+        let (writes, footer) = with_footer(&file, b"body ");
+        let next = spawn({
+            let file = file.clone();
+            move || (&file).write_all(b" next").unwrap()
+        });
+        until_parked(next.id()); // it is before the destructor in line, and cannot run meanwhile
+        let pipe = jam.pipe();
+        let opener = thread::spawn(move || {
+            let (_kept, nobody) = mpsc::channel::<()>();
+            let _ = nobody.recv_timeout(ms(30)); // the destructor has begun to wait, most likely
+            Jam::open(&pipe);
+        });
+        writes.kill();
+        assert_eq!(footer.take(), Some(Ok(())));
+        next.get().unwrap();
+        opener.join().unwrap();
+        jam.end();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "body END next");
+    });
+}
+
+/// What is promised to one who cannot run now is nobody's yet.
+#[test]
+fn a_destructor_goes_before_those_who_can_wait() {
+    within(MINUTE, || {
+        let (_dir, path) = scratch();
+        let file = File::create_new(&path).unwrap();
+        let jam = Jam::new();
+        let (writes, footer) = with_footer(&file, b"body ");
+        let others: Vec<_> = (0..3)
+            .map(|n| {
+                let file = file.clone();
+                let other = spawn(move || write!(&file, "{n}").unwrap());
+                until_parked(other.id());
+                other
+            })
+            .collect();
+        jam.end();
+        while std::fs::read(&path).unwrap().is_empty() {
+            thread::yield_now(); // it is written, and our hub has not heard of it
+        }
+        writes.kill_nowait();
+        writes.join();
+        assert_eq!(footer.take(), Some(Ok(())));
+        joinall(&others);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "body END012");
     });
 }
 

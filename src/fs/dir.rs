@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::at::at;
-use crate::threadpool::{Gate, Pass, blocking};
+use crate::threadpool::{Gate, blocking};
 
 /// Entries that one job brings. The pool's toll of some ten microseconds is spread over them, and
 /// they take some tens of kilobytes.
@@ -86,11 +86,7 @@ impl ReadDir {
     fn next_entry(&mut self) -> io::Result<Option<DirEntry>> {
         let mut listing = self.listing.enter()?;
         if listing.batch.is_empty() && listing.rest.is_some() {
-            let fill = move |mut listing: Pass<Listing>| {
-                listing.fill();
-                listing
-            };
-            listing = blocking(move || fill(listing))?;
+            (listing, ()) = listing.lend(Listing::fill)?;
         }
         listing.batch.pop_front().transpose()
     }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use rustix::buffer::spare_capacity;
 
-use crate::threadpool::{Gate, Pass, blocking};
+use crate::threadpool::{Gate, Pass};
 
 /// At most so many bytes are read or written by one job.
 ///
@@ -130,14 +130,11 @@ impl Reader {
 /// Has a thread of the pool call `f`, and returns with the pass, which it has to itself meanwhile.
 #[track_caller]
 fn with<T: Send + 'static>(
-    mut pass: Pass<Reader>,
+    pass: Pass<Reader>,
     f: impl FnOnce(&mut Reader) -> io::Result<T> + Send + 'static,
 ) -> io::Result<(Pass<Reader>, T)> {
-    pass.leaves();
-    blocking(move || {
-        let result = f(&mut pass)?;
-        Ok((pass, result))
-    })?
+    let (pass, result) = pass.lend(f)?;
+    Ok((pass, result?))
 }
 
 impl File {

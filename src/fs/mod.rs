@@ -18,7 +18,9 @@
 //! next read, and an abandoned write is over before the next call begins.
 //!
 //! While a greenlet unwinds, calls are made at once, by its own thread, which is then held up for as
-//! long as the disk takes: so a destructor may remove a temporary file or flush a buffer.
+//! long as the disk takes: so a destructor may remove a temporary file or flush a buffer. A call on a
+//! [`File`] that somebody else is using fails then; but for a call that was abandoned, by the
+//! unwinding greenlet itself as a rule, it waits in the same way.
 
 // This room waits by `threadpool` alone, and names no descriptor.
 

@@ -11,7 +11,7 @@ use rustix::buffer::spare_capacity;
 
 use super::calls::{Calls, Kind};
 use super::pollable::Io;
-use crate::threadpool::{Gate, Pass, blocking};
+use crate::threadpool::{Gate, Pass};
 
 /// Read at once: what std's buffer holds, too.
 const PIECE: usize = 8 << 10;
@@ -166,18 +166,15 @@ impl StdinLock<'_> {
     /// On the pool, and the buffer goes along: if we are killed meanwhile, what was read is in it.
     #[track_caller]
     fn more_of_file(&mut self) -> io::Result<usize> {
-        let Some(mut pass) = self.pass.take() else { return Ok(0) };
-        pass.leaves();
-        let (pass, result) = blocking(move || {
-            let result = loop {
-                match rustix::io::read(io::stdin(), spare_capacity(&mut pass.buffer)) {
+        let Some(pass) = self.pass.take() else { return Ok(0) };
+        let (pass, result) = pass.lend(|input| {
+            loop {
+                match rustix::io::read(io::stdin(), spare_capacity(&mut input.buffer)) {
                     Err(rustix::io::Errno::INTR) => {}
-                    result => break result,
+                    result => return result,
                 }
-            };
-            (pass, result)
+            }
         })?;
-        pass.returns();
         self.pass = Some(pass);
         Ok(result?)
     }

@@ -78,23 +78,15 @@ impl Turn {
     fn write_on_the_pool(&mut self, buf: &[u8]) -> io::Result<usize> {
         let piece = buf[..buf.len().min(PIECE)].to_vec();
         let fd = (self.stream.descriptor)();
-        let pass = self.pass.take();
-        if let Some(pass) = &pass {
-            pass.leaves();
-        }
-        let (pass, result) = blocking(move || {
-            let result = loop {
-                match rustix::io::write(fd, &piece) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    result => break result,
-                }
-            };
-            (pass, result)
-        })?;
-        if let Some(pass) = &pass {
-            pass.returns();
-        }
-        self.pass = pass;
+        let write = move || loop {
+            match rustix::io::write(fd, &piece) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => return result,
+            }
+        };
+        let Some(pass) = self.pass.take() else { return Ok(blocking(write)??) };
+        let (pass, result) = pass.lend(move |()| write())?;
+        self.pass = Some(pass);
         Ok(result?)
     }
 }

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
-use std::{env, thread};
+use std::{env, panic, thread};
 
 use greenloom::io::{Stdin, stderr, stdin, stdout};
 use greenloom::threadpool::ThreadPool;
-use greenloom::{Greenlet, joinall, spawn, with_timeout};
+use greenloom::{BlocksForever, Greenlet, joinall, spawn, with_timeout};
 use rustix::fs::{FileType, Mode};
 use tempfile::TempDir;
 
@@ -504,6 +504,49 @@ fn locks_are_for_one_at_a_time() {
         peer.to.as_mut().unwrap().write_all(b"1\n2\n3\n4\xFF\n").unwrap();
         assert_eq!([peer.hear(), peer.hear(), peer.hear()], ["a", "b", "c"]);
         peer.end();
+    });
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn child_waits_for_a_lock_that_is_never_free() {
+    child(|| {
+        let jammed = jam();
+        let keeper = spawn(|| {
+            let mut input = stdin().lock();
+            input.read_line(&mut String::new()).unwrap();
+            greenloom::sync::Event::new().wait();
+        });
+        until_parked(keeper.id());
+        let killed = spawn(|| drop(stdin().lock()));
+        let last = spawn(read_line);
+        until_parked(last.id());
+        // As long as a job has it, it may come back.
+        let woken = with_timeout(ms(5), || drop(stdin().lock()));
+        assert!(woken.is_err());
+        drop(jammed);
+        for _ in 0..2 {
+            let stuck = panic::catch_unwind(|| drop(stdin().lock())).unwrap_err();
+            assert!(stuck.is::<BlocksForever>());
+            // Neither too much nor too little is expected from outside after it.
+            assert_eq!(greenloom::offload(|| 7), 7);
+            let stuck = panic::catch_unwind(|| greenloom::sync::Event::new().wait()).unwrap_err();
+            assert!(stuck.is::<BlocksForever>());
+            killed.kill();
+        }
+        keeper.kill();
+        assert_eq!(last.get().unwrap(), "second\n");
+        let stuck = panic::catch_unwind(|| greenloom::sync::Event::new().wait()).unwrap_err();
+        assert!(stuck.is::<BlocksForever>());
+    });
+}
+
+/// Once it waited in silence.
+#[test]
+fn a_lock_that_is_never_free_is_reported() {
+    within(MINUTE, || {
+        let input = file_with("first\nsecond\n");
+        assert_success(start("child_waits_for_a_lock_that_is_never_free", input, Stdio::null()));
     });
 }
 

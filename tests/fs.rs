@@ -255,6 +255,11 @@ fn a_file_does_what_std_s_does() {
                     let text = vec![round as u8; len];
                     assert_eq!(ours.write(&text).unwrap(), std.write(&text).unwrap());
                 }
+                2 if round % 3 == 0 => {
+                    let (mut a, mut b) = (vec![0; len], vec![0; len]);
+                    assert_eq!(ours.read_exact(&mut a).is_ok(), std.read_exact(&mut b).is_ok());
+                    assert_eq!(a, b);
+                }
                 2 => {
                     let to = SeekFrom::Current(random(400) as i64 - 200);
                     assert_eq!(ours.seek(to).ok(), std.seek(to).ok());
@@ -500,6 +505,103 @@ fn what_an_abandoned_read_has_read_is_there_for_the_next() {
         let mut rest = Vec::new();
         (&file).read_to_end(&mut rest).unwrap();
         assert_eq!(rest, pattern(1000)[100..]);
+    });
+}
+
+/// Once, what it had read by then was lost with it.
+#[test]
+fn a_reader_of_many_pieces_that_is_killed_takes_none_of_them() {
+    within(MINUTE, || {
+        let read_to_end: fn(&File) = |mut file| drop(file.read_to_end(&mut Vec::new()));
+        let read_to_string: fn(&File) = |mut file| drop(file.read_to_string(&mut String::new()));
+        let read_exact: fn(&File) = |mut file| drop(file.read_exact(&mut vec![0; 2 * LARGE]));
+        let text = "0123456789abcde\n".repeat(2 * LARGE / 16);
+        let (_dir, path) = file_with(&text);
+        let mut file = for_both(&path);
+        for read in [read_to_end, read_to_string, read_exact] {
+            // Whatever looks at the file then, it is as if nothing had been read since.
+            for look in 0..4 {
+                loop {
+                    let reader = spawn({
+                        let file = file.clone();
+                        move || read(&file)
+                    });
+                    // The system's cursor.
+                    while rustix::fs::tell(&file).unwrap() < 600_000 {
+                        greenloom::yield_now();
+                    }
+                    reader.kill();
+                    match end_of(reader) {
+                        End::Value(()) => file.rewind().unwrap(), // too fast: it never waited
+                        other => break assert_eq!(other, End::Killed),
+                    }
+                }
+                let mut all = Vec::new();
+                match look {
+                    0 => assert_eq!(file.read_to_end(&mut all).unwrap(), text.len()),
+                    1 => {
+                        let mut piece = [0; 1000];
+                        loop {
+                            match file.read(&mut piece).unwrap() {
+                                0 => break,
+                                len => all.extend_from_slice(&piece[..len]),
+                            }
+                        }
+                    }
+                    2 => {
+                        all.resize(text.len(), 0);
+                        file.read_exact(&mut all).unwrap();
+                        assert!(file.read_exact(&mut [0]).is_err());
+                    }
+                    _ => {
+                        assert_eq!(file.stream_position().unwrap(), 0);
+                        file.write_all(b"01234").unwrap();
+                        all.extend_from_slice(b"01234");
+                        file.read_to_end(&mut all).unwrap();
+                    }
+                }
+                assert!(all == text.as_bytes());
+                file.rewind().unwrap();
+            }
+        }
+    });
+}
+
+/// Where there is no way back: a named pipe.
+#[test]
+fn pieces_of_a_pipe_are_not_lost_with_their_reader() {
+    within(MINUTE, || {
+        let (_dir, path) = scratch();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        let both = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let file = File::open(&path).unwrap();
+        let reader = spawn({
+            let file = file.clone();
+            move || (&file).read_to_end(&mut Vec::new()).unwrap()
+        });
+        let (begun, has_begun) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel();
+        let writer = thread::spawn(move || {
+            let content = pattern(LARGE);
+            (&both).write_all(&content[..LARGE / 2]).unwrap();
+            begun.send(()).unwrap();
+            goes_on.recv().unwrap();
+            (&both).write_all(&content[LARGE / 2..]).unwrap();
+            both // kept open, so that there is no end yet
+        });
+        // Then all is read but for what a pipe holds, and that is more than a piece.
+        while has_begun.try_recv().is_err() {
+            greenloom::yield_now();
+        }
+        until_parked(reader.id());
+        reader.kill();
+        assert_eq!(end_of(reader), End::Killed);
+        go_on.send(()).unwrap();
+        let mut all = vec![0; LARGE];
+        (&file).read_exact(&mut all).unwrap();
+        assert!(all == pattern(LARGE));
+        drop(writer.join().unwrap());
     });
 }
 

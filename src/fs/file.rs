@@ -28,7 +28,9 @@ const TURN: &str = "turn at the File";
 /// and what [`try_clone`](File::try_clone) returns, are handles to the same file and cursor.
 ///
 /// A greenlet that is killed or timed out in the middle of a call loses nothing of the file's: see
-/// the [module](super). The cursor is always where the last call that *returned* has left it.
+/// the [module](super). The cursor is always where the last call that *returned* has left it, also
+/// when the call was [`read_exact`](Read::read_exact), [`read_to_end`](Read::read_to_end) or
+/// [`read_to_string`](Read::read_to_string), which take all that they return at once.
 ///
 /// It has no buffer of its own, and may be sent to other threads. Dropping the last handle closes
 /// it, after calls that were abandoned. gevent's `FileObjectThread`.
@@ -58,65 +60,88 @@ pub struct File {
 /// The file as it is used by one job at a time.
 struct Reader {
     file: Arc<fs::File>,
-    /// Read, and not fetched: by a job whose greenlet had gone. The system's cursor is behind it, the
-    /// user's before it.
+    /// Read, and not fetched: by a call that is under way, or whose greenlet has gone. The system's
+    /// cursor is behind it, the user's before it.
     left: Vec<u8>,
+    /// Where it begins; before that is what has been fetched.
+    start: usize,
 }
 
 impl Reader {
     /// Reads once. On a thread of the pool, like all that follows.
     fn fill(&mut self, len: usize) -> io::Result<()> {
-        self.left = Vec::with_capacity(len);
-        self.read_more().map(|_| ())
+        self.clear();
+        self.left.reserve_exact(len);
+        retrying(|| Ok(rustix::io::read(&*self.file, spare_capacity(&mut self.left))?))?;
+        Ok(())
     }
 
-    /// Reads until a piece is full, or to the end: then true.
-    fn fill_up(&mut self) -> io::Result<bool> {
-        // One byte more than there is, so that the end is found without another buffer.
-        let len = self.file.metadata().map_or(0, |metadata| metadata.len());
-        let len = usize::try_from(len).unwrap_or(PIECE).saturating_add(1);
-        self.left = Vec::with_capacity(len.clamp(PIECE / 32, PIECE));
-        while self.left.len() < self.left.capacity() {
-            if self.read_more()? == 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Reads once, behind what is left, as much as there is room for.
-    fn read_more(&mut self) -> io::Result<usize> {
-        retrying(|| Ok(rustix::io::read(&*self.file, spare_capacity(&mut self.left))?))
-    }
-
-    fn fetch(&mut self, buf: &mut [u8]) -> usize {
-        let len = self.left.len().min(buf.len());
-        buf[..len].copy_from_slice(&self.left[..len]);
-        if len == self.left.len() {
-            self.left = Vec::new(); // with its memory: most files wait to be used
+    /// Reads on behind what is left, until there is a piece more (and no more than `wanted`), or to
+    /// the end: then true.
+    fn fill_up(&mut self, wanted: usize) -> io::Result<bool> {
+        let piece = PIECE.min(wanted);
+        let room = if wanted <= PIECE {
+            wanted
         } else {
-            self.left.drain(..len);
+            // One byte more than there is, so that the end is found without another buffer.
+            let len = self.file.metadata().map_or(0, |metadata| metadata.len());
+            let len = usize::try_from(len).unwrap_or(PIECE).saturating_add(1);
+            len.clamp(PIECE / 32, PIECE)
+        };
+        self.left.reserve(room);
+        let read = (&*self.file).take(piece as u64).read_to_end(&mut self.left)?;
+        Ok(read < piece)
+    }
+
+    fn available(&self) -> &[u8] {
+        &self.left[self.start..]
+    }
+
+    /// Takes out as much as fits.
+    fn fetch(&mut self, buf: &mut [u8]) -> usize {
+        let len = self.available().len().min(buf.len());
+        buf[..len].copy_from_slice(&self.available()[..len]);
+        self.start += len;
+        if self.available().is_empty() {
+            self.clear();
         }
         len
+    }
+
+    /// Takes out all of it. Returns its length.
+    fn fetch_all(&mut self, buf: &mut Vec<u8>) -> usize {
+        let len = self.available().len();
+        if buf.capacity() == 0 && self.start == 0 {
+            *buf = std::mem::take(&mut self.left);
+        } else {
+            buf.extend_from_slice(self.available());
+        }
+        self.clear();
+        len
+    }
+
+    fn clear(&mut self) {
+        self.left = Vec::new(); // with its memory: most files wait to be used
+        self.start = 0;
     }
 
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let to = match to {
             SeekFrom::Current(by) => {
-                let left = i64::try_from(self.left.len()).unwrap_or(i64::MAX);
+                let left = i64::try_from(self.available().len()).unwrap_or(i64::MAX);
                 let by = by.checked_sub(left).ok_or(io::ErrorKind::InvalidInput)?;
                 SeekFrom::Current(by)
             }
             other => other,
         };
         let position = (&*self.file).seek(to)?;
-        self.left = Vec::new();
+        self.clear();
         Ok(position)
     }
 
     /// Puts the system's cursor where the user's is.
     fn settle(&mut self) -> io::Result<()> {
-        if self.left.is_empty() {
+        if self.available().is_empty() {
             return Ok(());
         }
         match self.seek(SeekFrom::Current(0)) {
@@ -260,27 +285,44 @@ impl Read for &File {
     #[track_caller]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut pass = self.gate.enter()?;
-        if pass.left.is_empty() && !buf.is_empty() {
+        if pass.available().is_empty() && !buf.is_empty() {
             let len = buf.len().min(PIECE);
             (pass, ()) = with(pass, move |reader| reader.fill(len))?;
         }
         Ok(pass.fetch(buf))
     }
 
-    /// In pieces as large as may be; a small file in one.
+    /// All or nothing: until there is enough, what has been read is left with the file.
+    #[track_caller]
+    fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        let mut pass = self.gate.enter()?;
+        let mut is_end = false;
+        while pass.available().len() < buf.len() && !is_end {
+            let wanted = buf.len() - pass.available().len();
+            (pass, is_end) = with(pass, move |reader| reader.fill_up(wanted))?;
+        }
+        if pass.fetch(buf) < buf.len() {
+            let text = "failed to fill whole buffer";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        Ok(())
+    }
+
+    /// In pieces as large as may be; a small file in one. Until the end is there, what has been read
+    /// is left with the file.
     #[track_caller]
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let before = buf.len();
+        let mut pass = self.gate.enter()?;
         loop {
-            let mut pass = self.gate.enter()?;
-            let mut is_end = false;
-            if pass.left.is_empty() {
-                (pass, is_end) = with(pass, Reader::fill_up)?;
-            }
-            buf.append(&mut pass.left);
-            pass.left = Vec::new();
-            if is_end {
-                return Ok(buf.len() - before);
+            let (back, is_end) = pass.lend(|reader| reader.fill_up(usize::MAX))?;
+            pass = back;
+            match is_end {
+                Ok(false) => {}
+                Ok(true) => return Ok(pass.fetch_all(buf)),
+                Err(error) => {
+                    pass.fetch_all(buf); // as std does
+                    return Err(error);
+                }
             }
         }
     }
@@ -363,6 +405,10 @@ impl Read for File {
         (&*self).read(buf)
     }
 
+    fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        (&*self).read_exact(buf)
+    }
+
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
         (&*self).read_to_end(buf)
     }
@@ -391,7 +437,7 @@ impl Seek for File {
 impl From<fs::File> for File {
     fn from(file: fs::File) -> File {
         let file = Arc::new(file);
-        let reader = Reader { file: Arc::clone(&file), left: Vec::new() };
+        let reader = Reader { file: Arc::clone(&file), left: Vec::new(), start: 0 };
         File { file, gate: Arc::new(Gate::new(&TURN, reader)) }
     }
 }

@@ -390,6 +390,11 @@ impl<T: Send + 'static> Pass<T> {
         mut self,
         f: impl FnOnce(&mut T) -> R + Send + 'static,
     ) -> io::Result<(Pass<T>, R)> {
+        // One who has many jobs done, each of them faster than he looks, never waits.
+        if let Err(interruption) = hub::spend() {
+            drop(self);
+            return Err(hub::raise(interruption).into());
+        }
         let lent = Lent::to_a_job(&self.gate);
         let (pass, result) = blocking(move || {
             let result = f(&mut self);

@@ -481,6 +481,25 @@ fn jobs_of_all_threads_may_wait_for_what_a_greenlet_reads() {
     });
 }
 
+/// Only the end of the file has to be asked for.
+#[test]
+fn others_run_while_the_end_of_a_file_is_looked_for() {
+    within(MINUTE, || {
+        let (_dir, path) = file_with("abcdef");
+        let mut file = File::open(&path).unwrap();
+        let jam = Jam::new();
+        assert_eq!(file.seek(SeekFrom::Start(2)).unwrap(), 2);
+        let seeks = spawn({
+            let mut file = file.clone();
+            move || file.seek(SeekFrom::End(-1)).unwrap()
+        });
+        until_parked(seeks.id());
+        jam.end();
+        assert_eq!(seeks.get().unwrap(), 5);
+        assert_eq!(file.seek(SeekFrom::Current(0)).unwrap(), 5);
+    });
+}
+
 // ── Greenlets that go while the pool is at work ──
 
 #[test]

@@ -35,6 +35,11 @@ const TURN: &str = "turn at the File";
 /// It has no buffer of its own, and may be sent to other threads. Dropping the last handle closes
 /// it, after calls that were abandoned. gevent's `FileObjectThread`.
 ///
+/// The thread that drops the last handle closes the file itself: a destructor cannot wait, and what
+/// was handed to another thread would be open for a while longer. On a disk that takes no time. A
+/// network file system may send what was written first: there, call [`sync_all`](File::sync_all)
+/// before, which parks.
+///
 /// # Examples
 ///
 /// ```
@@ -359,10 +364,14 @@ impl Write for &File {
 }
 
 impl Seek for &File {
-    /// By the calling thread: moving the cursor does not touch the disk.
+    /// By the calling thread: moving the cursor does not touch the disk. But where the end is, only
+    /// the disk may know, and that of a network file system is far away.
     #[track_caller]
     fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
-        self.gate.enter()?.seek(pos)
+        match pos {
+            SeekFrom::End(_) => self.call(move |reader| reader.seek(pos)),
+            SeekFrom::Start(_) | SeekFrom::Current(_) => self.gate.enter()?.seek(pos),
+        }
     }
 }
 

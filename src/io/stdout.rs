@@ -1,11 +1,14 @@
 //! Standard output, and that for errors.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::rc::Rc;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
+use std::thread::LocalKey;
 
 use super::calls::{Calls, Kind};
 use super::pollable::Io;
@@ -19,6 +22,18 @@ const PIECE: usize = 256 << 10;
 struct Stream {
     descriptor: fn() -> BorrowedFd<'static>,
     gate: LazyLock<Arc<Gate<()>>>,
+    held: &'static LocalKey<RefCell<Weak<Held>>>,
+}
+
+/// Where a greenlet keeps the pass for all its locks of a stream, so that a lock inside a lock can
+/// send it along with a job, too. Empty while a job has it, which may have been abandoned; and if it
+/// could not be waited for.
+type Held = Cell<Option<Pass<()>>>;
+
+thread_local! {
+    /// Where the pass was put last on this thread.
+    static HELD_OUT: RefCell<Weak<Held>> = const { RefCell::new(Weak::new()) };
+    static HELD_ERR: RefCell<Weak<Held>> = const { RefCell::new(Weak::new()) };
 }
 
 static OUT: Stream = Stream {
@@ -27,6 +42,7 @@ static OUT: Stream = Stream {
         STDOUT.as_fd()
     },
     gate: LazyLock::new(|| Arc::new(Gate::new(&"turn at stdout", ()))),
+    held: &HELD_OUT,
 };
 
 static ERR: Stream = Stream {
@@ -35,25 +51,42 @@ static ERR: Stream = Stream {
         STDERR.as_fd()
     },
     gate: LazyLock::new(|| Arc::new(Gate::new(&"turn at stderr", ()))),
+    held: &HELD_ERR,
 };
 
 /// A lock of one of the two.
 struct Turn {
     stream: &'static Stream,
-    /// `None` while a job has it, which may have been abandoned; and if it could not be waited for.
-    pass: Option<Pass<()>>,
-    /// The greenlet has it already, and this is a lock inside a lock.
-    is_inner: bool,
-    _local: PhantomData<Rc<()>>,
+    held: Rc<Held>,
 }
+
+impl UnwindSafe for Turn {}
+impl RefUnwindSafe for Turn {}
 
 impl Turn {
     /// Waits for it. If the caller unwinds and it cannot be had, each write will say so.
     #[track_caller]
     fn of(stream: &'static Stream) -> Turn {
-        let is_inner = stream.gate.is_mine();
-        let pass = if is_inner { None } else { stream.gate.enter().ok() };
-        Turn { stream, pass, is_inner, _local: PhantomData }
+        let mut turn = Turn { stream, held: Rc::default() };
+        let _ = turn.enter();
+        turn
+    }
+
+    /// Waits for it, unless the greenlet has it: by this lock, or by another that it is inside of.
+    #[track_caller]
+    fn enter(&mut self) -> io::Result<()> {
+        if self.stream.gate.is_mine() {
+            let held = self.stream.held.try_with(|held| held.borrow().upgrade());
+            if let Ok(Some(held)) = held {
+                self.held = held;
+            }
+            return Ok(());
+        }
+        self.held.set(Some(self.stream.gate.enter()?));
+        let here = Rc::downgrade(&self.held);
+        let before = self.stream.held.try_with(|held| held.replace(here));
+        drop(before);
+        Ok(())
     }
 
     #[track_caller]
@@ -61,9 +94,7 @@ impl Turn {
         if buf.is_empty() {
             return Ok(0);
         }
-        if self.pass.is_none() && !self.is_inner {
-            self.pass = Some(self.stream.gate.enter()?);
-        }
+        self.enter()?;
         let fd = (self.stream.descriptor)();
         match Kind::of(fd) {
             // A terminal says that there is room, and may block all the same.
@@ -73,7 +104,7 @@ impl Turn {
         }
     }
 
-    /// The lock goes along: if we are killed meanwhile, nobody else writes before this is written.
+    /// The pass goes along: if we are killed meanwhile, nobody else writes before this is written.
     #[track_caller]
     fn write_on_the_pool(&mut self, buf: &[u8]) -> io::Result<usize> {
         let piece = buf[..buf.len().min(PIECE)].to_vec();
@@ -84,9 +115,10 @@ impl Turn {
                 result => return result,
             }
         };
-        let Some(pass) = self.pass.take() else { return Ok(blocking(write)??) };
+        // It is elsewhere if this thread is ending, and its locals are gone.
+        let Some(pass) = self.held.take() else { return Ok(blocking(write)??) };
         let (pass, result) = pass.lend(move |()| write())?;
-        self.pass = Some(pass);
+        self.held.set(Some(pass));
         Ok(result?)
     }
 }

@@ -375,6 +375,51 @@ fn an_abandoned_write_to_a_file_comes_before_the_next() {
 
 #[test]
 #[ignore = "runs in a process of its own"]
+fn child_kills_a_writer_in_an_inner_lock() {
+    child(|| {
+        let jammed = jam();
+        let writer = spawn(|| {
+            let mut outer = stdout().lock();
+            let mut inner = stdout().lock();
+            let late = with_timeout(ms(2), || inner.write_all(b"> first\n"));
+            assert!(late.is_err());
+            // Waits for that one, although it is the same greenlet's.
+            writeln!(outer, "> never").unwrap();
+        });
+        until_parked(writer.id());
+        while reason_of(writer.id()).as_deref() != Some("turn at stdout") {
+            greenloom::sleep(ms(1));
+        }
+        writer.kill();
+        let next = spawn(|| writeln!(stdout(), "> second"));
+        until_parked(next.id());
+        assert_eq!(reason_of(next.id()).as_deref(), Some("turn at stdout"));
+        drop(jammed);
+        next.get().unwrap().unwrap();
+        // Whichever of them goes first, the others have it still.
+        let (outer, mut inner) = (stdout().lock(), stdout().lock());
+        drop(outer);
+        let waits = spawn(|| writeln!(stdout(), "> fourth"));
+        until_parked(waits.id());
+        writeln!(inner, "> third").unwrap();
+        drop(inner);
+        waits.get().unwrap().unwrap();
+    });
+}
+
+/// Once, the write had no pass, and the next one did not wait for it.
+#[test]
+fn an_abandoned_write_in_an_inner_lock_comes_before_the_next() {
+    within(MINUTE, || {
+        let output = tempfile::tempfile().unwrap();
+        let output_too = output.try_clone().unwrap();
+        assert_success(start("child_kills_a_writer_in_an_inner_lock", Stdio::null(), output));
+        assert_eq!(said_in(output_too), ["first", "second", "third", "fourth"]);
+    });
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
 fn child_writes_from_all_threads() {
     child(|| {
         let pool = ThreadPool::shared();

@@ -400,7 +400,7 @@ impl<T: Send + 'static> Pass<T> {
             let result = f(&mut self);
             (self, result)
         })?;
-        lent.is_back();
+        lent.came_back();
         Ok((pass, result))
     }
 }
@@ -419,7 +419,7 @@ impl<T> Lent<T> {
         Lent { gate: Some(Arc::clone(gate)), turn: state.turn }
     }
 
-    fn is_back(mut self) {
+    fn came_back(mut self) {
         if let Some(gate) = self.gate.take() {
             gate.state().hold();
         }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -165,7 +165,7 @@ impl Drop for Jam {
     fn drop(&mut self) {
         // For both, so that it does not wait. Who is about to open finds it open: it stays so.
         let both = File::options().read(true).write(true).open(self.pipe());
-        std::mem::forget(both);
+        let _kept = both.map(IntoRawFd::into_raw_fd);
     }
 }
 

@@ -124,7 +124,8 @@ impl ThreadPool {
         ThreadPoolBuilder::new()
     }
 
-    /// The pool that the whole process shares: [`offload`](super::offload), names and files use it.
+    /// The pool that the whole process shares, for [`offload`](super::offload). (Files and names have
+    /// threads of their own.)
     /// At most 64 threads, and a queue of 256 jobs.
     #[must_use]
     pub fn shared() -> ThreadPool {

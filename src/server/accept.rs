@@ -60,7 +60,7 @@ pub trait Accept: 'static {
     /// A connection. It closes when it is dropped, which is when the handler returns as a rule.
     type Stream: 'static;
     /// Who is at the other end.
-    type Peer: 'static;
+    type Peer: Clone + 'static;
 
     /// Waits for a connection.
     ///

@@ -20,7 +20,6 @@ use std::time::Instant;
 
 use super::accept::AcceptErrorKind;
 use super::active::{Active, let_go};
-use super::address::LastAddress;
 use crate::error::caught;
 use crate::greenlet;
 use crate::hub::{self, Birth, Reason, TaskId};
@@ -32,7 +31,7 @@ use crate::trace;
 pub(super) trait Intake: 'static {
     /// A connection or a datagram, with all that the handler is to have.
     type Request: 'static;
-    type Address: 'static;
+    type Address: Clone + 'static;
 
     /// Waits for the next.
     fn next(&self) -> io::Result<Self::Request>;
@@ -66,7 +65,7 @@ pub(super) struct Engine<I: Intake> {
     pub(super) is_paused: Cell<bool>,
     intake: RefCell<Option<Rc<I>>>,
     /// Where the intake listened, when it has been released.
-    last_address: LastAddress<I::Address>,
+    last_address: RefCell<Option<Rc<I::Address>>>,
     pub(super) handler: RefCell<Option<Handler<I::Request>>>,
     pool: RefCell<Option<Pool>>,
     most: Cell<usize>,
@@ -100,7 +99,7 @@ impl<I: Intake> Engine<I> {
             phase: Cell::new(Phase::New),
             is_paused: Cell::new(false),
             intake: RefCell::new(Some(Rc::new(intake))),
-            last_address: LastAddress::new(),
+            last_address: RefCell::new(None),
             handler: RefCell::new(None),
             pool: RefCell::new(None),
             most: Cell::new(usize::MAX),
@@ -159,10 +158,11 @@ impl<I: Intake> Engine<I> {
 
     pub(super) fn local_addr(&self) -> io::Result<I::Address> {
         let intake = self.intake.borrow().clone();
-        match intake {
-            Some(intake) => intake.local_addr(),
-            None => self.last_address.get().ok_or_else(has_been_stopped),
+        if let Some(intake) = intake {
+            return intake.local_addr();
         }
+        let last = self.last_address.borrow().clone(); // the handle: its clones are the user's
+        last.map(|last| (*last).clone()).ok_or_else(has_been_stopped)
     }
 
     fn title(&self) -> String {
@@ -307,7 +307,7 @@ impl<I: Intake> Engine<I> {
         let _whole = hub::shield();
         hub::quietly("panicked in a listener", || {
             if let Ok(address) = intake.local_addr() {
-                self.last_address.set(address);
+                self.last_address.replace(Some(Rc::new(address)));
             }
         });
     }

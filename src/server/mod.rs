@@ -21,7 +21,6 @@
 //! gevent's `gevent.server`.
 
 mod accept;
-mod address;
 mod backoff;
 mod stats;
 

@@ -295,12 +295,12 @@ impl<L: Accept> StreamServer<L> {
     }
 
     /// Where it listens: with port 0, the one that the system has picked. When it has been stopped:
-    /// where it did, if that is an address of std's types (as it is with listeners of this crate).
+    /// where it did.
     ///
     /// # Errors
     ///
-    /// `NotConnected` if it has been stopped, and the address is of another type, or could not be had
-    /// then; before, as [`Accept::local_addr`].
+    /// `NotConnected` if it has been stopped, and the address could not be had then; before, as
+    /// [`Accept::local_addr`].
     pub fn local_addr(&self) -> io::Result<L::Peer> {
         self.engine.local_addr()
     }

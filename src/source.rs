@@ -10,6 +10,8 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Instant;
 
+use rustix::net::SendFlags;
+
 use crate::error::Unwinding;
 use crate::hub::{self, LineKey, Reason, Side, SourceId, Wake};
 use crate::wait::Limit;
@@ -192,4 +194,13 @@ impl<S: AsFd> Drop for Turn<'_, S> {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// How a socket is sent to without waiting. A peer that has gone is an error, not a signal. (Apple's systems have no flag for that; std
+/// ignores the signal in the whole process.)
+pub(crate) fn send_flags() -> SendFlags {
+    let flags = SendFlags::DONTWAIT;
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = flags | SendFlags::NOSIGNAL;
+    flags
 }

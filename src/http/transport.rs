@@ -10,13 +10,13 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, recv, send};
 use ureq::Error;
 use ureq::config::Config;
 use ureq::unversioned::transport::{self, Buffers, LazyBuffers, NextTimeout};
 
 use crate::hub::Side;
-use crate::source::{Source, Tried};
+use crate::source::{Source, Tried, send_flags};
 use crate::wait::Limit;
 
 /// A connection in ureq's hands.
@@ -89,14 +89,6 @@ impl transport::Transport for Transport {
         let looked = recv(&*self.stream, &mut [0], flags);
         !self.is_torn && looked.err() == Some(rustix::io::Errno::WOULDBLOCK)
     }
-}
-
-/// A peer that has gone is an error, not a signal. (See `net/stream.rs`.)
-fn send_flags() -> SendFlags {
-    let flags = SendFlags::DONTWAIT;
-    #[cfg(not(target_vendor = "apple"))]
-    let flags = flags | SendFlags::NOSIGNAL;
-    flags
 }
 
 /// # Errors

@@ -26,9 +26,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, recv, send};
 
 use crate::hub::Side;
+use crate::source::send_flags;
 
 /// What a descriptor is, as far as waiting goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,12 +157,3 @@ fn write_nowait(_: impl AsFd, _: &[u8]) -> rustix::io::Result<usize> {
 
 /// What a pipe takes for certain that says it can be written to.
 const PIPE_BUF: usize = rustix::pipe::PIPE_BUF;
-
-/// A peer that has gone is an error, not a signal. (Apple's systems have no flag for that; std
-/// ignores the signal in the whole process.)
-fn send_flags() -> SendFlags {
-    let flags = SendFlags::DONTWAIT;
-    #[cfg(not(target_vendor = "apple"))]
-    let flags = flags | SendFlags::NOSIGNAL;
-    flags
-}

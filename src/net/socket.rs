@@ -16,13 +16,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, recv, recvfrom,
-    recvmsg, send, sendmsg, sendto,
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SocketAddrAny, recv, recvfrom, recvmsg,
+    send, sendmsg, sendto,
 };
 use socket2::SockRef;
 
 use crate::hub::{SHORT_READS_TELL, Side};
-use crate::source::{Source, Tried};
+use crate::source::{Source, Tried, send_flags};
 use crate::wait::Limit;
 
 /// Std's socket `S`, as all clones of ours share it.
@@ -54,15 +54,6 @@ const BUFFERS: usize = 1024;
 
 /// The shortest limit that the system can be told; less would mean "none".
 const SHORTEST: Duration = Duration::from_micros(1);
-
-/// A peer that has gone is an error, not a signal. (Apple's systems have no flag for that; std
-/// ignores the signal in the whole process.)
-fn send_flags() -> SendFlags {
-    let flags = SendFlags::DONTWAIT;
-    #[cfg(not(target_vendor = "apple"))]
-    let flags = flags | SendFlags::NOSIGNAL;
-    flags
-}
 
 fn transferred(done: usize, asked: usize) -> Tried<usize> {
     if done < asked { Tried::CutShort(done) } else { Tried::Done(done) }

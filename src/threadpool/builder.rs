@@ -124,9 +124,8 @@ impl ThreadPool {
         ThreadPoolBuilder::new()
     }
 
-    /// The pool that the whole process shares, for [`offload`](super::offload). (Files and names have
-    /// threads of their own.)
-    /// At most 64 threads, and a queue of 256 jobs.
+    /// The pool that the whole process shares, for [`offload`](super::offload): at most 64 threads, and
+    /// a queue of 256 jobs. (Files and names have threads of their own.)
     #[must_use]
     pub fn shared() -> ThreadPool {
         static SHARED: OnceLock<ThreadPool> = OnceLock::new();

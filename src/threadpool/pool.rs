@@ -88,10 +88,7 @@ impl ThreadPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.hand_in(f, Patience::Endless).unwrap_or_else(|(f, refused)| {
-            drop(f);
-            refused_to(refused)
-        })
+        self.job(f).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`spawn`](ThreadPool::spawn), for those who can say that there is no thread.

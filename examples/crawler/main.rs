@@ -34,7 +34,7 @@ use html5gum::{HtmlString, Token, Tokenizer};
 use ureq::ResponseExt as _;
 use url::Url;
 
-use reasons::{Failure, Stage};
+use reasons::{Failure, Stage, printable};
 use site::Site;
 
 #[path = "../fetch/reasons.rs"]
@@ -236,7 +236,7 @@ fn read(text: &str, mut base: Url) -> Found {
             _ => {}
         }
     }
-    found.title = found.title.split_whitespace().collect::<Vec<_>>().join(" ");
+    found.title = printable(&found.title.split_whitespace().collect::<Vec<_>>().join(" "));
     found
 }
 

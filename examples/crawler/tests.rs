@@ -95,6 +95,9 @@ fn pages_are_read() {
     assert_eq!(found.title, "Fish & chips");
     let links: Vec<_> = found.links.iter().map(Url::as_str).collect();
     assert_eq!(links, ["http://example.org/a/e", "http://example.org/f", "http://n.example/%22"]);
+    let found = read("<title>a\u{1b}[2J\nb</title>", url.clone());
+    assert_eq!(found.title, "a\u{fffd}[2J b", "a terminal is not to obey it");
+
     let found = read("<base href='/z/'><a href=y>y</a>", url);
     assert_eq!(found.links[0].as_str(), "http://example.org/z/y");
 }

@@ -180,3 +180,8 @@ pub(crate) fn checked(url: &str) -> Result<Uri, Failure> {
     }
     Ok(uri)
 }
+
+/// Fit for a terminal: what the list or a server put in does not act on it.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

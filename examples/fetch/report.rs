@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 
+use super::reasons::printable;
+
 /// How the fetch of one page went.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
@@ -115,9 +117,4 @@ fn brief(time: Duration) -> String {
     } else {
         format!("{:.1} s", time.as_secs_f64())
     }
-}
-
-/// Fit for a terminal: what the list or a server put in does not act on it.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,0 +1,3 @@
+module greenloom/benches/peers
+
+go 1.19

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::pattern::Pattern;
-use super::sockets::{self, Events, receive, send_some};
+use super::sockets::{self, Events, Ready, receive, send_some};
 use super::window::{Latencies, Observer};
 use super::{Options, seconds};
 use crate::sample::Sample;
@@ -87,8 +87,9 @@ impl Visits<'_> {
                 return Ok(());
             }
             events.wait()?;
-            for (place, readable) in events.iter() {
-                if self.advance(place, readable).with_context(|| format!("place {place}"))? {
+            for ready in events.iter() {
+                let place = ready.number;
+                if self.advance(ready).with_context(|| format!("place {place}"))? {
                     self.places[place] = None; // closed before the next is opened
                     self.enter(events, place)?;
                 }
@@ -111,32 +112,32 @@ impl Visits<'_> {
     }
 
     /// Whether it is over.
-    fn advance(&mut self, place: usize, readable: bool) -> anyhow::Result<bool> {
-        let Some(visit) = &mut self.places[place] else { return Ok(false) };
+    fn advance(&mut self, ready: Ready) -> anyhow::Result<bool> {
+        let Some(visit) = &mut self.places[ready.number] else { return Ok(false) };
         let message = self.pattern.message(visit.number, 0);
         if visit.sent < self.size {
             visit.sent += send_some(&visit.socket, &message[visit.sent..])?;
         }
-        if !readable {
-            return Ok(false);
+        while ready.readable {
+            let expected = &message[visit.received..];
+            let room = expected.len() + 1;
+            let Some(count) = receive(&visit.socket, &mut self.buffer[..room])? else { break };
+            if count == 0 {
+                bail!("closed by the server, {} bytes into an answer", visit.received);
+            }
+            ensure!(count <= expected.len(), "the server sent more than it got");
+            ensure!(self.buffer[..count] == expected[..count], "another answer than expected");
+            visit.received += count;
+            if visit.received == self.size {
+                self.now = Instant::now();
+                self.latencies.record(self.now - visit.begun);
+                self.done += 1;
+                return Ok(true);
+            }
+            if count < room && !ready.ends {
+                break; // that was all; there will be an event with the next bytes
+            }
         }
-        let expected = &message[visit.received..];
-        // Room for all of it and more: a read never fills it, and so empties the socket.
-        let Some(count) = receive(&visit.socket, &mut self.buffer[..expected.len() + 1])? else {
-            return Ok(false);
-        };
-        if count == 0 {
-            bail!("closed by the server, {} bytes into an answer", visit.received);
-        }
-        ensure!(count <= expected.len(), "the server sent more than it got");
-        ensure!(self.buffer[..count] == expected[..count], "another answer than expected");
-        visit.received += count;
-        if visit.received < self.size {
-            return Ok(false);
-        }
-        self.now = Instant::now();
-        self.latencies.record(self.now - visit.begun);
-        self.done += 1;
-        Ok(true)
+        Ok(false)
     }
 }

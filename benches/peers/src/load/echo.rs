@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::pattern::Pattern;
-use super::sockets::{Events, connect, receive, send_some};
+use super::sockets::{Events, Ready, connect, receive, send_some};
 use super::window::{Latencies, Observer};
 use super::{Options, seconds};
 use crate::sample::Sample;
@@ -105,9 +105,9 @@ impl Echo {
                 break;
             }
             self.events.wait()?;
-            for (number, readable) in self.events.iter() {
-                let went = self.flows.advance(number, readable);
-                went.with_context(|| format!("connection {number}"))?;
+            for ready in self.events.iter() {
+                let went = self.flows.advance(ready);
+                went.with_context(|| format!("connection {}", ready.number))?;
             }
         }
         Ok(())
@@ -125,11 +125,12 @@ impl Flows {
     }
 
     #[inline]
-    fn advance(&mut self, number: usize, readable: bool) -> anyhow::Result<()> {
+    fn advance(&mut self, ready: Ready) -> anyhow::Result<()> {
+        let number = ready.number;
         if self.all[number].sent < self.size {
             self.send_rest(number)?;
         }
-        if !readable {
+        if !ready.readable {
             return Ok(());
         }
         loop {
@@ -152,7 +153,7 @@ impl Flows {
                 self.under_way -= 1;
                 return self.send_next(number);
             }
-            if count < room {
+            if count < room && !ready.ends {
                 return Ok(()); // that was all; there will be an event with the next bytes
             }
         }

@@ -90,11 +90,25 @@ impl Events {
         }
     }
 
-    /// Numbers of connections, and whether there may be something to read.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, bool)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Ready> {
         self.batch.iter().map(|event| {
+            let ends = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
             let flags = event.flags;
-            (event.data.u64() as usize, flags.intersects(EventFlags::OUT.complement()))
+            Ready {
+                number: event.data.u64() as usize,
+                readable: flags.intersects(ends | EventFlags::IN),
+                ends: flags.intersects(ends),
+            }
         })
     }
+}
+
+/// An event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    /// Of which connection.
+    pub(super) number: usize,
+    pub(super) readable: bool,
+    /// There will be no further event: what there is must be read to its end.
+    pub(super) ends: bool,
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::Options;
 use super::pattern::Pattern;
-use super::sockets::{Events, connect, receive, send_some};
+use super::sockets::{Events, Ready, connect, receive, send_some};
 use super::window::Observer;
 use crate::sample::Sample;
 
@@ -44,9 +44,10 @@ pub(super) fn measure(
     let mut left = streams.len();
     while left > 0 {
         events.wait()?;
-        for (number, readable) in events.iter() {
-            let is_over = streams[number].advance(&pieces, readable);
-            left -= usize::from(is_over.with_context(|| format!("connection {number}"))?);
+        for ready in events.iter() {
+            let is_over = streams[ready.number].advance(&pieces, ready);
+            let is_over = is_over.with_context(|| format!("connection {}", ready.number))?;
+            left -= usize::from(is_over);
         }
     }
     let used = window.end()?;
@@ -55,7 +56,7 @@ pub(super) fn measure(
 
 impl Stream {
     /// Whether this has been the end of it.
-    fn advance(&mut self, pieces: &Pattern, readable: bool) -> anyhow::Result<bool> {
+    fn advance(&mut self, pieces: &Pattern, ready: Ready) -> anyhow::Result<bool> {
         while self.sent < self.size {
             let piece = &pieces.message(0, 0)[..PIECE.min((self.size - self.sent) as usize)];
             let count = send_some(&self.socket, piece)?;
@@ -67,22 +68,21 @@ impl Stream {
                 break;
             }
         }
-        if !readable || self.count.len() == 8 {
-            return Ok(false);
-        }
-        let mut buffer = [0; 9];
-        match receive(&self.socket, &mut buffer)? {
-            None => return Ok(false),
-            Some(0) => bail!("closed by the server without an answer"),
-            Some(count) => self.count.extend_from_slice(&buffer[..count]),
-        }
-        ensure!(self.sent == self.size, "an answer before the end");
-        let Ok(answer) = <[u8; 8]>::try_from(self.count.as_slice()) else {
+        while ready.readable && self.count.len() < 8 {
+            let mut buffer = [0; 9];
+            match receive(&self.socket, &mut buffer)? {
+                None => return Ok(false),
+                Some(0) => bail!("closed by the server without an answer"),
+                Some(count) => self.count.extend_from_slice(&buffer[..count]),
+            }
+            ensure!(self.sent == self.size, "an answer before the end");
+            if let Ok(answer) = <[u8; 8]>::try_from(self.count.as_slice()) {
+                let counted = u64::from_le_bytes(answer);
+                ensure!(counted == self.size, "the server got {counted} bytes of {}", self.size);
+                return Ok(true);
+            }
             ensure!(self.count.len() < 8, "more than an answer");
-            return Ok(false);
-        };
-        let counted = u64::from_le_bytes(answer);
-        ensure!(counted == self.size, "the server got {counted} bytes of {}", self.size);
-        Ok(true)
+        }
+        Ok(false)
     }
 }

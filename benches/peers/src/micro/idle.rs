@@ -1,0 +1,118 @@
+//! What a parked task costs in memory: n of them sleep for an hour, nobody holds a handle.
+//!
+//! Bytes of a task are what the process has grown by, divided by n. A thread's stack in the kernel
+//! (16 KiB) is not part of any process and not counted.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use super::process::Footprint;
+use super::{Measure, Plan, runtimes};
+use crate::peer::Peer;
+use crate::sample::Sample;
+
+pub(super) const MEASURE: Measure =
+    Measure { name: "idle", sizes: &[10_000, 100_000, 1_000_000], why_not: |_, _| None, run };
+
+const AN_HOUR: Duration = Duration::from_secs(3_600);
+
+/// Tasks that have begun to sleep, all but that.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+fn begun() -> usize {
+    BEGUN.load(Relaxed)
+}
+
+fn run(peer: Peer, plan: Plan, sample: Sample) -> Sample {
+    let before = Footprint::now();
+    let after = match peer {
+        Peer::Greenloom => greenloom(plan),
+        Peer::Tokio => tokio(plan),
+        Peer::May => may(plan),
+        Peer::Smol => smol(plan),
+        Peer::Threads => threads(plan),
+        Peer::Epoll | Peer::Go | Peer::Gevent => unreachable!("not measured here"),
+    };
+    let of_a_task = |after: f64, before: f64| (after - before) / plan.n as f64;
+    sample
+        .with("rss_bytes", of_a_task(after.rss_bytes, before.rss_bytes))
+        .with("page_table_bytes", of_a_task(after.page_table_bytes, before.page_table_bytes))
+        .with("maps", after.maps)
+}
+
+fn greenloom(plan: Plan) -> Footprint {
+    for _ in 0..plan.n {
+        drop(greenloom::spawn(|| {
+            BEGUN.fetch_add(1, Relaxed);
+            greenloom::sleep(AN_HOUR);
+        }));
+    }
+    while begun() < plan.n {
+        greenloom::yield_now();
+    }
+    Footprint::now()
+}
+
+fn tokio(plan: Plan) -> Footprint {
+    runtimes::tokio(async move {
+        for _ in 0..plan.n {
+            drop(tokio::spawn(async {
+                BEGUN.fetch_add(1, Relaxed);
+                tokio::time::sleep(AN_HOUR).await;
+            }));
+        }
+        while begun() < plan.n {
+            tokio::task::yield_now().await;
+        }
+        Footprint::now()
+    })
+}
+
+fn may(plan: Plan) -> Footprint {
+    // None is used again, so its pool need not be large.
+    runtimes::may(0, move || {
+        for _ in 0..plan.n {
+            drop(may::go!(|| {
+                BEGUN.fetch_add(1, Relaxed);
+                may::coroutine::sleep(AN_HOUR);
+            }));
+        }
+        while begun() < plan.n {
+            may::coroutine::yield_now();
+        }
+        Footprint::now()
+    })
+}
+
+fn smol(plan: Plan) -> Footprint {
+    runtimes::smol(move |executor| async move {
+        for _ in 0..plan.n {
+            executor
+                .spawn(async {
+                    BEGUN.fetch_add(1, Relaxed);
+                    async_io::Timer::after(AN_HOUR).await;
+                })
+                .detach();
+        }
+        while begun() < plan.n {
+            futures_lite::future::yield_now().await;
+        }
+        Footprint::now()
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "whole threads are to sleep here")]
+fn threads(plan: Plan) -> Footprint {
+    for _ in 0..plan.n {
+        drop(thread::spawn(|| {
+            BEGUN.fetch_add(1, Relaxed);
+            thread::sleep(AN_HOUR);
+        }));
+    }
+    while begun() < plan.n {
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_millis(10)); // the last has begun, but not to sleep
+    Footprint::now()
+}

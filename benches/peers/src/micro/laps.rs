@@ -49,6 +49,7 @@ pub(super) struct Laps {
     counts: &'static [Count],
     /// Operations between two calls of `go_on`.
     each: u64,
+    looks: u64,
     look_after: u32,
     until_look: u32,
     since: Option<(Instant, Duration, u64)>,
@@ -61,8 +62,8 @@ impl Laps {
     pub(super) fn new(plan: Plan, of: usize, counts: &'static [Count]) -> Laps {
         let look_after = (OPERATIONS_A_LOOK / of).max(1) as u32;
         let laps = Vec::with_capacity(plan.rounds.unwrap_or(ROUNDS));
-        let (each, until_look, since, warm) = (1, 1, None, false);
-        Laps { plan, counts, each, look_after, until_look, since, warm, laps }
+        let (each, looks, until_look, since, warm) = (1, 0, 1, None, false);
+        Laps { plan, counts, each, looks, look_after, until_look, since, warm, laps }
     }
 
     /// Each turn of the loop is so many operations, and long enough to look at the clock.
@@ -89,6 +90,7 @@ impl Laps {
     #[cold]
     fn look(&mut self) -> bool {
         self.until_look = self.look_after;
+        self.looks += 1;
         let now = Instant::now();
         let count = self.counts.iter().map(Count::get).sum();
         if let Some((start, cpu, before)) = self.since {
@@ -104,6 +106,15 @@ impl Laps {
         let cpu = process::cpu_time();
         self.since = Some((Instant::now(), cpu, count));
         self.laps.len() < self.plan.rounds.unwrap_or(ROUNDS)
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// How often the loop has turned, when it has ended.
+    pub(super) fn turns(&self) -> u64 {
+        (self.looks - 1) * u64::from(self.look_after)
     }
 
     pub(super) fn finish(self) -> Vec<Lap> {

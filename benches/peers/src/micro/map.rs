@@ -1,8 +1,9 @@
 //! n tiny items through a pool of a hundred, and all results in order.
 //!
-//! greenloom and gevent have that as `Pool::map`. The others do what their users write: tokio, a
-//! task for each item and a semaphore with a hundred permits; who has queues, a hundred workers that
-//! get from one and put to another, which are started once and serve all rounds.
+//! greenloom and gevent have that as `Pool::map`, a task for each item. The others do what their
+//! users write. tokio: a task for each item, and a semaphore with a hundred permits. Who has queues:
+//! a hundred workers that get from one and put into another, started once for all rounds; greenloom
+//! is measured in that way, too, as `workers_`. Go's queues have bounds, of a hundred here.
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, mpsc};
@@ -32,7 +33,12 @@ fn run(peer: Peer, plan: Plan, sample: Sample) -> Sample {
         Peer::Threads => threads(plan),
         Peer::Epoll | Peer::Go | Peer::Gevent => unreachable!("not measured here"),
     };
-    with_laps(sample, "", &laps)
+    let sample = with_laps(sample, "", &laps);
+    if peer == Peer::Greenloom {
+        with_laps(sample, "workers_", &greenloom_workers(plan))
+    } else {
+        sample
+    }
 }
 
 fn laps(plan: Plan) -> Laps {
@@ -56,6 +62,35 @@ fn greenloom(plan: Plan) -> Vec<Lap> {
             let results = pool.map(0..plan.n, tiny);
             check(&results);
         }
+        laps.finish()
+    })
+}
+
+/// The same as those have who have no pool.
+fn greenloom_workers(plan: Plan) -> Vec<Lap> {
+    runtimes::greenloom(move || {
+        let (jobs, results) = (greenloom::queue::unbounded(), greenloom::queue::unbounded());
+        for _ in 0..POOL {
+            let (jobs, results) = (jobs.clone(), results.clone());
+            drop(greenloom::spawn(move || {
+                while let Ok(item) = jobs.get() {
+                    results.put((item, tiny(item))).expect("nobody shuts it down");
+                }
+            }));
+        }
+        let mut laps = laps(plan);
+        while laps.go_on() {
+            for item in 0..plan.n {
+                jobs.put(item).expect("nobody shuts it down");
+            }
+            let mut all = vec![0; plan.n];
+            for _ in 0..plan.n {
+                let (item, result) = results.get().expect("nobody shuts it down");
+                all[item] = result;
+            }
+            check(&all);
+        }
+        jobs.shutdown();
         laps.finish()
     })
 }

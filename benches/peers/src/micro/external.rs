@@ -2,7 +2,6 @@
 //! sample of the same form.
 
 use std::env::current_exe;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -71,18 +70,12 @@ fn python() -> Command {
     command
 }
 
-/// Beside our own program, and anew only if the source is newer: a build takes longer than a
-/// measurement.
+/// Beside our own program. Go knows itself whether there is anything to build.
 fn build_go() -> anyhow::Result<PathBuf> {
-    let source = Path::new(HERE).join("go/micro.go");
-    let mut program = current_exe()?;
-    program.set_file_name("peers-go-micro");
-    let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    if time(&program) < time(&source) {
-        let arguments: [OsString; 4] =
-            ["build".into(), "-o".into(), program.clone().into(), source.into()];
-        let status = Command::new("go").args(arguments).status().context("cannot start go")?;
-        ensure!(status.success(), "go build: {status}");
-    }
+    let program = current_exe()?.with_file_name("go-micro");
+    let mut build = Command::new("go");
+    build.current_dir(Path::new(HERE).join("go")).arg("build").arg("-o").arg(&program);
+    let status = build.arg("micro.go").status().context("cannot start go")?;
+    ensure!(status.success(), "go build: {status}");
     Ok(program)
 }

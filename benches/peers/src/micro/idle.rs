@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use super::process::Footprint;
 use super::{Measure, Plan, runtimes};
+use crate::machine::{Memory, memory};
 use crate::peer::Peer;
 use crate::sample::Sample;
 
@@ -25,7 +25,7 @@ fn begun() -> usize {
 }
 
 fn run(peer: Peer, plan: Plan, sample: Sample) -> Sample {
-    let before = Footprint::now();
+    let before = now();
     let after = match peer {
         Peer::Greenloom => greenloom(plan),
         Peer::Tokio => tokio(plan),
@@ -34,14 +34,18 @@ fn run(peer: Peer, plan: Plan, sample: Sample) -> Sample {
         Peer::Threads => threads(plan),
         Peer::Epoll | Peer::Go | Peer::Gevent => unreachable!("not measured here"),
     };
-    let of_a_task = |after: f64, before: f64| (after - before) / plan.n as f64;
+    let of_a_task = |after: u64, before: u64| (after as f64 - before as f64) / plan.n as f64;
     sample
-        .with("rss_bytes", of_a_task(after.rss_bytes, before.rss_bytes))
-        .with("page_table_bytes", of_a_task(after.page_table_bytes, before.page_table_bytes))
-        .with("maps", after.maps)
+        .with("rss_bytes", of_a_task(after.rss, before.rss))
+        .with("page_table_bytes", of_a_task(after.page_tables, before.page_tables))
+        .with("maps", after.maps as f64)
 }
 
-fn greenloom(plan: Plan) -> Footprint {
+fn now() -> Memory {
+    memory(std::process::id()).expect("a process may look at itself")
+}
+
+fn greenloom(plan: Plan) -> Memory {
     for _ in 0..plan.n {
         drop(greenloom::spawn(|| {
             BEGUN.fetch_add(1, Relaxed);
@@ -51,10 +55,10 @@ fn greenloom(plan: Plan) -> Footprint {
     while begun() < plan.n {
         greenloom::yield_now();
     }
-    Footprint::now()
+    now()
 }
 
-fn tokio(plan: Plan) -> Footprint {
+fn tokio(plan: Plan) -> Memory {
     runtimes::tokio(async move {
         for _ in 0..plan.n {
             drop(tokio::spawn(async {
@@ -65,14 +69,14 @@ fn tokio(plan: Plan) -> Footprint {
         while begun() < plan.n {
             tokio::task::yield_now().await;
         }
-        Footprint::now()
+        now()
     })
 }
 
 /// From outside: who yields in a coroutine until others have begun, waits for ever, because new ones
 /// lie in a queue that is looked into when the other one is empty.
 #[expect(clippy::disallowed_methods, reason = "may's coroutines have a thread of their own")]
-fn may(plan: Plan) -> Footprint {
+fn may(plan: Plan) -> Memory {
     runtimes::may(0, || ());
     for _ in 0..plan.n {
         drop(may::go!(|| {
@@ -83,10 +87,10 @@ fn may(plan: Plan) -> Footprint {
     while begun() < plan.n {
         thread::sleep(Duration::from_millis(1));
     }
-    Footprint::now()
+    now()
 }
 
-fn smol(plan: Plan) -> Footprint {
+fn smol(plan: Plan) -> Memory {
     runtimes::smol(move |executor| async move {
         for _ in 0..plan.n {
             executor
@@ -99,12 +103,12 @@ fn smol(plan: Plan) -> Footprint {
         while begun() < plan.n {
             futures_lite::future::yield_now().await;
         }
-        Footprint::now()
+        now()
     })
 }
 
 #[expect(clippy::disallowed_methods, reason = "whole threads are to sleep here")]
-fn threads(plan: Plan) -> Footprint {
+fn threads(plan: Plan) -> Memory {
     for _ in 0..plan.n {
         drop(thread::spawn(|| {
             BEGUN.fetch_add(1, Relaxed);
@@ -115,5 +119,5 @@ fn threads(plan: Plan) -> Footprint {
         thread::yield_now();
     }
     thread::sleep(Duration::from_millis(10)); // the last has begun, but not to sleep
-    Footprint::now()
+    now()
 }

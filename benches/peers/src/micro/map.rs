@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::laps::{Count, Lap, Laps, with_laps};
-use super::{Measure, Plan, process, runtimes};
+use super::{Measure, Plan, runtimes};
+use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
@@ -180,7 +181,7 @@ fn smol(plan: Plan) -> Vec<Lap> {
 
 /// On one processor, like the others. Their queue has one getter at a time, who holds a lock.
 fn threads(plan: Plan) -> Vec<Lap> {
-    process::pin_to(rustix::thread::sched_getcpu()).expect("it runs there already");
+    pin(rustix::thread::sched_getcpu()).expect("it runs there already");
     let (jobs, jobs_of_workers) = mpsc::channel();
     let (results_of_workers, results) = mpsc::channel();
     let jobs_of_workers = Arc::new(Mutex::new(jobs_of_workers));

@@ -24,6 +24,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
@@ -102,7 +103,7 @@ pub(crate) fn main(options: &Options) -> anyhow::Result<()> {
         not_measured(&why);
     }
     if let Some(cpu) = options.cpu {
-        process::pin_to(cpu)?;
+        pin(cpu)?;
     }
     let round = Duration::from_millis(options.round_ms);
     let plan = Plan { n, operations: options.operations, rounds: options.rounds, round };

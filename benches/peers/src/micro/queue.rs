@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::laps::{Count, Lap, Laps, with_laps};
-use super::{Measure, Plan, process, runtimes};
+use super::{Measure, Plan, runtimes};
+use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
@@ -100,7 +101,7 @@ fn smol(plan: Plan) -> Vec<Lap> {
 
 /// On one processor, like the others.
 fn threads(plan: Plan) -> Vec<Lap> {
-    process::pin_to(rustix::thread::sched_getcpu()).expect("it runs there already");
+    pin(rustix::thread::sched_getcpu()).expect("it runs there already");
     let (sender, receiver) = mpsc::sync_channel(1);
     let getter = thread::spawn(move || {
         while let Ok(item) = receiver.recv() {

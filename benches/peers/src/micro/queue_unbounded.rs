@@ -9,7 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::laps::{Count, Lap, Laps, with_laps};
-use super::{Measure, Plan, process, runtimes};
+use super::{Measure, Plan, runtimes};
+use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
@@ -121,7 +122,7 @@ fn smol(plan: Plan) -> Vec<Lap> {
 
 /// On one processor, like the others.
 fn threads(plan: Plan) -> Vec<Lap> {
-    process::pin_to(rustix::thread::sched_getcpu()).expect("it runs there already");
+    pin(rustix::thread::sched_getcpu()).expect("it runs there already");
     let (there, arrivals) = mpsc::channel();
     let (back, returns) = mpsc::channel();
     let other = thread::spawn(move || {

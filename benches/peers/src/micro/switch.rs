@@ -11,7 +11,8 @@ use std::thread;
 use corosensei::Coroutine;
 
 use super::laps::{Count, Lap, Laps, with_laps};
-use super::{Measure, Plan, process, runtimes};
+use super::{Measure, Plan, runtimes};
+use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
@@ -142,7 +143,7 @@ fn smol(plan: Plan) -> Vec<Lap> {
 
 /// Two on one processor: on two there would be nobody to yield to. Each has a count of its own.
 fn threads(plan: Plan) -> Vec<Lap> {
-    process::pin_to(rustix::thread::sched_getcpu()).expect("it runs there already");
+    pin(rustix::thread::sched_getcpu()).expect("it runs there already");
     thread::scope(|s| {
         s.spawn(|| {
             while !STOP.load(Relaxed) {

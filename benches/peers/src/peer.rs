@@ -27,6 +27,18 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
+    /// All, in that order.
+    pub(crate) const ALL: [Peer; 8] = [
+        Peer::Greenloom,
+        Peer::Epoll,
+        Peer::Tokio,
+        Peer::May,
+        Peer::Smol,
+        Peer::Threads,
+        Peer::Go,
+        Peer::Gevent,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Peer::Greenloom => "greenloom",

@@ -43,9 +43,8 @@ pub(crate) fn ratios(
         rounds
     };
     let others = by_round(other);
-    let pair = |(round, mine): (u32, Vec<f64>)| {
-        quotient(median(&mine)?, median(others.get(&round)?)?)
-    };
+    let pair =
+        |(round, mine): (u32, Vec<f64>)| quotient(median(&mine)?, median(others.get(&round)?)?);
     by_round(peer).into_iter().filter_map(pair).collect()
 }
 

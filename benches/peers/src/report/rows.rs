@@ -13,6 +13,8 @@ pub(crate) struct Row {
     pub(crate) figure: &'static str,
     pub(crate) label: String,
     pub(crate) better: Better,
+    /// Figures are multiplied by it where they are shown.
+    pub(crate) unit: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,8 +69,8 @@ const FAMILIES: &[(&str, &[(&str, &str, Better)])] = &[
     (
         "stream",
         &[
-            ("bytes_per_cpu_second", "bytes / s of server CPU", Better::More),
-            ("bytes_per_second", "bytes / s", Better::More),
+            ("bytes_per_cpu_second", "MB / s of server CPU", Better::More),
+            ("bytes_per_second", "MB / s", Better::More),
         ],
     ),
     (
@@ -78,31 +80,29 @@ const FAMILIES: &[(&str, &[(&str, &str, Better)])] = &[
             ("connections_per_second", "connections / s", Better::More),
         ],
     ),
-    (
-        "connections",
-        &[
-            ("bytes_per_connection", "bytes each, all told", Better::Less),
-            ("rss_bytes_per_connection", "RSS bytes each", Better::Less),
-        ],
-    ),
+    ("connections", &[("bytes_per_connection", "bytes each, all told", Better::Less)]),
     ("switch", &[("ns", "ns", Better::Less)]),
     ("spawn", &[("ns", "ns", Better::Less)]),
     ("queue", &[("ns", "ns", Better::Less)]),
-    ("pool", &[("ns", "ns", Better::Less)]),
+    ("queue_unbounded", &[("ns", "ns", Better::Less)]),
+    ("map", &[("ns", "ns an item", Better::Less)]),
+    ("timer_cost", &[("ns", "ns to set and cancel", Better::Less)]),
     (
         "idle",
         &[
-            ("rss_bytes_each", "RSS bytes each", Better::Less),
-            ("page_table_bytes_each", "bytes of page tables each", Better::Less),
-            ("maps", "maps", Better::Less),
+            ("rss_bytes", "RSS bytes each", Better::Less),
+            ("page_table_bytes", "bytes of page tables each", Better::Less),
+            ("maps", "memory maps in all", Better::Less),
         ],
     ),
     (
         "timers",
         &[
-            ("cpu_seconds", "CPU, s", Better::Less),
-            ("mean_lateness_ms", "mean lateness, ms", Better::Less),
-            ("max_lateness_ms", "longest lateness, ms", Better::Less),
+            ("warm_cpu_s", "CPU, s", Better::Less),
+            ("warm_mean_late_ms", "mean lateness, ms", Better::Less),
+            ("warm_minor_faults", "page faults", Better::Less),
+            ("fresh_cpu_s", "CPU of the first round, s", Better::Less),
+            ("fresh_minor_faults", "page faults of the first round", Better::Less),
         ],
     ),
 ];
@@ -129,6 +129,7 @@ pub(crate) fn rows(runs: &[Run]) -> Vec<Row> {
                     figure,
                     label: format!("{}: {words}", title(measure)),
                     better: *better,
+                    unit: if words.starts_with("MB") { 1e-6 } else { 1.0 },
                 });
             }
         }
@@ -155,6 +156,21 @@ fn sort_key(measure: &str) -> (usize, Vec<u64>, String) {
 /// `echo 100 x 64 B` for `echo/100x64`.
 pub(crate) fn title(measure: &str) -> String {
     let Some((family, size)) = measure.split_once('/') else { return measure.to_owned() };
+    match family {
+        "switch" => return format!("yield, {} take turns", grouped(size)),
+        "spawn" => return format!("spawn + join, {} at once", grouped(size)),
+        "queue" => return "queue of one, hand-over".to_owned(),
+        "queue_unbounded" => return "queue without bounds".to_owned(),
+        "map" => return format!("map over {} items", grouped(size)),
+        "timer_cost" => return format!("timeout, {} sleep", grouped(size)),
+        "timers" => return format!("{} sleepers", grouped(size)),
+        "idle" => return format!("{} idle", grouped(size)),
+        "connections" => return format!("{} idle connections", grouped(size)),
+        "connect" => {
+            return format!("connect, {}", title(&format!("echo/{size}")));
+        }
+        _ => {}
+    }
     let size = match size.split_once('x') {
         Some((connections, bytes)) => match bytes.parse::<u64>() {
             Ok(bytes) => format!("{} x {}", grouped(connections), size_of(bytes)),
@@ -272,7 +288,7 @@ mod tests {
         assert_eq!(title("echo/8000x64"), "echo 8,000 x 64 B");
         assert_eq!(title("echo/100x16384"), "echo 100 x 16 KiB");
         assert_eq!(title("stream/1x1073741824"), "stream 1 x 1 GiB");
-        assert_eq!(title("timers/1000000"), "timers 1,000,000");
+        assert_eq!(title("timers/1000000"), "1,000,000 sleepers");
         assert_eq!(title("connect"), "connect");
     }
 

@@ -49,7 +49,8 @@ impl Table {
             for (at, (cell, &width)) in row.iter().zip(&widths).enumerate() {
                 let blanks = " ".repeat(width - cell.chars().count());
                 line += if at == 0 { "" } else { "  " };
-                line += &if self.left.contains(&at) { cell.clone() + &blanks } else { blanks + cell };
+                line +=
+                    &if self.left.contains(&at) { cell.clone() + &blanks } else { blanks + cell };
             }
             text += line.trim_end();
             text += "\n";
@@ -62,7 +63,8 @@ impl Table {
             let escaped: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
             format!("| {} |\n", escaped.join(" | "))
         };
-        let rule = (0..self.head.len()).map(|at| if self.left.contains(&at) { "---|" } else { "--:|" });
+        let rule =
+            (0..self.head.len()).map(|at| if self.left.contains(&at) { "---|" } else { "--:|" });
         let mut text = line(&self.head) + "|" + &rule.collect::<String>() + "\n";
         text.extend(self.rows.iter().map(|row| line(row)));
         text

@@ -10,7 +10,8 @@ use crate::peer::Peer;
 
 pub(crate) fn plain(results: &Results) -> String {
     let mut text = String::new();
-    for part in parts(results) {
+    // Who wants everybody's figures finds them in results.md: here they would push the ratios away.
+    for part in parts(results).into_iter().filter(|part| part.title != EVERYONE) {
         text += &format!("\n{}\n", part.title);
         if !part.words.is_empty() {
             text += &format!("{}\n", part.words);
@@ -52,6 +53,8 @@ pub(crate) fn markdown(results: &Results, plots: &[Plot]) -> String {
     text
 }
 
+const EVERYONE: &str = "Medians of everyone";
+
 struct Part {
     title: &'static str,
     words: &'static str,
@@ -63,14 +66,14 @@ fn parts(results: &Results) -> Vec<Part> {
     let parts = [
         Part {
             title: "greenloom, and its ratio to others",
-            words: "Medians; in brackets the lowest and the highest of the rounds. \"of tokio 1.05\" \
+            words: "Medians; in brackets the lowest and the highest of the rounds. \"/ tokio 1.05\" \
                     is 1.05 times tokio's figure, taken within a round; where the raw epoll loop \
                     was measured, through the runs of it just before and just after each.",
             table: beside(results, &rows),
         },
         Part {
-            title: "Medians of everyone",
-            words: "The column of the raw loop shows in brackets how far runs of it lie from those \
+            title: EVERYONE,
+            words: "The best is bold. The column of the raw loop shows in brackets how far runs of it lie from those \
                     of it beside them: nothing smaller than that is established.",
             table: everyone(results, &rows),
         },
@@ -83,15 +86,17 @@ fn beside(results: &Results, rows: &[Row]) -> Table {
     let others = &Peer::ALL[1..];
     let head = ["measure", "better", "greenloom"].map(str::to_owned);
     let mut table =
-        Table::new(head.into_iter().chain(others.iter().map(|peer| format!("of {}", peer.name()))));
+        Table::new(head.into_iter().chain(others.iter().map(|peer| format!("/ {}", peer.name()))));
     table.left = vec![0, 1];
     for row in rows {
         let Some(own) = spread(results, row, Peer::Greenloom) else { continue };
-        let mut cells =
-            vec![row.label.clone(), row.better.name().to_owned(), rows::number(own.median)];
+        let mut cells = vec![
+            row.label.clone(),
+            row.better.name().to_owned(),
+            rows::number(own.median * row.unit),
+        ];
         for &other in others {
-            let found =
-                ratios(&results.runs, &row.measure, row.figure, Peer::Greenloom, other);
+            let found = ratios(&results.runs, &row.measure, row.figure, Peer::Greenloom, other);
             // Brackets for those who are ratios of every round: others would only widen the table.
             cells.push(match Spread::of(&found) {
                 None => missing(results, row, other),
@@ -118,8 +123,10 @@ fn everyone(results: &Results, rows: &[Row]) -> Table {
                 Better::More => b.total_cmp(a),
             });
         let cell = |&peer: &Peer| {
-            let Some(value) = spread(results, row, peer) else { return missing(results, row, peer) };
-            let mut cell = rows::number(value.median);
+            let Some(value) = spread(results, row, peer) else {
+                return missing(results, row, peer);
+            };
+            let mut cell = rows::number(value.median * row.unit);
             let found = ratios(&results.runs, &row.measure, row.figure, peer, peer);
             if let (Peer::Epoll, Some(own)) = (peer, Spread::of(&found)) {
                 if own.count > 1 {
@@ -127,7 +134,7 @@ fn everyone(results: &Results, rows: &[Row]) -> Table {
                     cell += &format!(" ({}..{})", ends[0], ends[1]);
                 }
             }
-            if best.is_some_and(|(best, _)| best == peer) { format!("*{cell}*") } else { cell }
+            if best.is_some_and(|(best, _)| best == peer) { format!("**{cell}**") } else { cell }
         };
         let mut cells = vec![row.label.clone(), row.better.name().to_owned()];
         cells.extend(Peer::ALL.iter().map(cell));

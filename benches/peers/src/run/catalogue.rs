@@ -43,7 +43,8 @@ const ONCE: Share = Share { main: 0.2, others: 0.2 };
 pub(crate) fn scenarios(wish: &Wish, listed: &[Listed]) -> Vec<Scenario> {
     let mut all = network(wish);
     all.extend(micro(wish, listed));
-    let counted = if wish.quick { &[Peer::Greenloom, Peer::Epoll, Peer::Tokio][..] } else { &Peer::ALL };
+    let counted =
+        if wish.quick { &[Peer::Greenloom, Peer::Epoll, Peer::Tokio][..] } else { &Peer::ALL };
     let cast = wish.cast(ONCE, |peer| counted.contains(&peer));
     all.push(Scenario { measure: COUNT.to_owned(), work: Work::Count, cast });
     all.retain(|scenario| wish.wants(&scenario.measure) && !scenario.cast.is_empty());
@@ -53,7 +54,9 @@ pub(crate) fn scenarios(wish: &Wish, listed: &[Listed]) -> Vec<Scenario> {
 fn network(wish: &Wish) -> Vec<Scenario> {
     let warm_up = (wish.seconds / 4.0).clamp(0.2, 1.0);
     let scenario = |measure: &str, serve, load, connections, bytes, share| {
-        let work = Load { serve, load, connections, bytes, seconds: wish.seconds, warm_up };
+        let awake = load == "echo" && connections < 100;
+        let seconds = wish.seconds;
+        let work = Load { serve, load, connections, bytes, seconds, warm_up, awake };
         let mut cast = wish.cast(share, |_| true);
         // The reference is always there, as often as anybody.
         let most = cast.iter().map(|role| role.rounds).max().unwrap_or(0);
@@ -70,8 +73,8 @@ fn network(wish: &Wish) -> Vec<Scenario> {
         scenario("echo/1000x64", "echo", "echo", 1_000, 64, EVERY),
         scenario("echo/8000x64", "echo", "echo", 8_000, 64, EVERY),
         scenario("echo/100x16384", "echo", "echo", 100, 16_384, EVERY),
-        scenario("stream/1GiB", "sink", "stream", 1, 1 << 30, FEW),
-        scenario("connect/1x64", "echo", "connect", 1, 64, FEW),
+        scenario("stream/1x1073741824", "sink", "stream", 1, 1 << 30, MOST),
+        scenario("connect/10x64", "echo", "connect", 10, 64, FEW),
         scenario("connections/8000", "idle", "idle", 8_000, 64, ONCE),
     ]
 }
@@ -83,7 +86,9 @@ fn micro(wish: &Wish, listed: &[Listed]) -> Vec<Scenario> {
             let can = |peer| {
                 let mut lines = listed.iter();
                 lines.any(|other| {
-                    other.measure == line.measure && other.peer == peer && other.not_measured.is_none()
+                    other.measure == line.measure
+                        && other.peer == peer
+                        && other.not_measured.is_none()
                 })
             };
             let (family, n) = line.measure.split_once('/').unwrap_or((&line.measure, "0"));
@@ -118,7 +123,9 @@ impl Wish {
 
     fn wants(&self, measure: &str) -> bool {
         let named = |name: &String| {
-            measure.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            measure
+                .strip_prefix(name.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.only.is_empty() || self.only.iter().any(named)
     }
@@ -174,8 +181,12 @@ mod tests {
     fn raw_loop_takes_part_unasked_where_it_is_the_reference() {
         let scenarios = scenarios(&wish(&["echo/100x64"]), &[]);
         let [scenario] = &scenarios[..] else { panic!("{scenarios:?}") };
-        let rounds = |peer| scenario.cast.iter().find(|role| role.peer == peer).map(|role| role.rounds);
-        assert_eq!([Peer::Greenloom, Peer::Epoll, Peer::Smol].map(rounds), [Some(5), Some(5), Some(2)]);
+        let rounds =
+            |peer| scenario.cast.iter().find(|role| role.peer == peer).map(|role| role.rounds);
+        assert_eq!(
+            [Peer::Greenloom, Peer::Epoll, Peer::Smol].map(rounds),
+            [Some(5), Some(5), Some(2)]
+        );
         assert_eq!(rounds(Peer::Go), None);
     }
 

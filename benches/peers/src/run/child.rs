@@ -35,9 +35,8 @@ impl Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: the terminal's Ctrl-C is for us, and we end all of the group.
         command.process_group(0);
-        let ends_with_us = || {
-            set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into)
-        };
+        let ends_with_us =
+            || set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into);
         // SAFETY: between fork and exec it makes one system call and allocates nothing.
         unsafe { command.pre_exec(ends_with_us) };
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;

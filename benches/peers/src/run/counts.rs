@@ -153,6 +153,7 @@ fn exchange(mut tool: Command, peer: Peer, messages: u64, cores: [usize; 2]) -> 
         bytes: 64,
         seconds: 0.0,
         warm_up: 0.0,
+        awake: false,
     };
     let mut command = loader(&address, peer, "count", &work, load_core)?;
     command.args(["--messages", &messages.to_string()]);
@@ -215,7 +216,8 @@ mod tests {
         let perf = "# started on Mon\n\n12345,,instructions:u,99,100.00,,\n";
         assert_eq!(perf_count(perf), Some(12345.0));
         assert_eq!(perf_count("<not supported>,,instructions:u,0,100.00,,\n"), None);
-        let callgrind = "# callgrind format\nevents: Ir\nsummary: 77\n\nfn=(1)\n0 77\n\ntotals: 77\n";
+        let callgrind =
+            "# callgrind format\nevents: Ir\nsummary: 77\n\nfn=(1)\n0 77\n\ntotals: 77\n";
         assert_eq!(callgrind_count(callgrind), Some(77.0));
         assert_eq!(callgrind_count("events: Ir\n"), None);
         let strace = "% time     seconds  usecs/call     calls    errors syscall\n\

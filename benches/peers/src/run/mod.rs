@@ -98,7 +98,8 @@ pub(crate) fn main(options: Options) -> anyhow::Result<()> {
     ensure!(!scenarios.is_empty(), "nothing of that name can be measured; see --list");
     if options.list {
         for scenario in &scenarios {
-            let cast = scenario.cast.iter().map(|role| format!("{} {}x", role.peer.name(), role.rounds));
+            let cast =
+                scenario.cast.iter().map(|role| format!("{} {}x", role.peer.name(), role.rounds));
             println!("{:16} {}", scenario.measure, cast.collect::<Vec<_>>().join(", "));
         }
         return Ok(());
@@ -190,7 +191,9 @@ impl Conductor {
             results.remarks.push("one core only: load and server are in each other's way".into());
         }
         if wish.quick {
-            results.remarks.push("a quick run: it shows that all works, and is not to quote from".into());
+            results
+                .remarks
+                .push("a quick run: it shows that all works, and is not to quote from".into());
         }
         let tools = Tools::find();
         if scenarios.iter().any(|scenario| scenario.work == Work::Count) {
@@ -212,7 +215,8 @@ impl Conductor {
             let measure = &self.scenarios[turn.scenario].measure;
             let what = format!("round {} of {rounds}: {measure}", turn.round + 1);
             progress.begin(&what, turn.peer.name());
-            if self.failures.get(&(turn.scenario, turn.peer)).is_none_or(|times| *times < GIVEN_UP) {
+            if self.failures.get(&(turn.scenario, turn.peer)).is_none_or(|times| *times < GIVEN_UP)
+            {
                 self.take(turn, &progress)?;
             }
             progress.advance();
@@ -248,6 +252,7 @@ impl Conductor {
                 }
             };
             *failures = 0;
+            let seen = seen.or_better(&sample);
             let mut run = Run::new(sample, turn.round);
             // Counts are counts, however busy the machine is.
             let timed = scenario.work != Work::Count;

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 
 use super::child::Process;
 use super::plan::Load;
+use crate::machine::Awake;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
@@ -23,6 +24,7 @@ pub(crate) fn measure(
     load: &Load,
     [server_core, load_core]: [usize; 2],
 ) -> anyhow::Result<Sample> {
+    let _awake = load.awake.then(|| Awake::keep(&[server_core, load_core]));
     let mut command = Command::new(current_exe()?);
     command.args(["serve", peer.name(), "--mode", load.serve]);
     command.args(["--cpu", &server_core.to_string()]);

@@ -29,6 +29,9 @@ pub(crate) struct Load {
     pub(crate) bytes: u64,
     pub(crate) seconds: f64,
     pub(crate) warm_up: f64,
+    /// Keeps the cores from idling: a virtual machine gives an idle core back, and gets it again
+    /// microseconds later, which with few connections is most of what one would measure.
+    pub(crate) awake: bool,
 }
 
 /// Who takes part, and in how many of the rounds.
@@ -60,7 +63,8 @@ pub(crate) fn turns(scenarios: &[Scenario], seed: u64) -> Vec<Turn> {
     let mut turns = Vec::new();
     for round in 0..rounds {
         for at in 0..scenarios.len() {
-            let scenario = (at + round as usize * scenarios.len() / rounds as usize) % scenarios.len();
+            let scenario =
+                (at + round as usize * scenarios.len() / rounds as usize) % scenarios.len();
             let peers = peers(&scenarios[scenario], round, rounds, &mut dice);
             turns.extend(peers.into_iter().map(|peer| Turn { round, scenario, peer }));
         }
@@ -140,6 +144,7 @@ mod tests {
             bytes: 64,
             seconds: 1.0,
             warm_up: 1.0,
+            awake: false,
         })
     }
 
@@ -173,7 +178,8 @@ mod tests {
         assert_eq!(one, turns(&scenarios, 1));
         assert_ne!(one, turns(&scenarios, 2));
         let round = |round, scenario| {
-            let of = one.iter().filter(move |turn| turn.round == round && turn.scenario == scenario);
+            let of =
+                one.iter().filter(move |turn| turn.round == round && turn.scenario == scenario);
             of.map(|turn| turn.peer).collect::<Vec<_>>()
         };
         assert_ne!(round(0, 0), round(1, 0));
@@ -188,7 +194,7 @@ mod tests {
         };
         assert_eq!(of(5, 5), [0, 1, 2, 3, 4]);
         assert_eq!(of(1, 5), [0]);
-        assert_eq!(of(2, 5), [0, 3]);
+        assert_eq!(of(2, 5), [0, 2]);
         assert_eq!(of(3, 5), [0, 2, 4]);
         assert!(of(0, 5).is_empty());
     }

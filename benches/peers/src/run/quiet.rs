@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::machine;
+use crate::sample::Sample;
 
 /// A cache line that takes so many times longer than in the quickest moment: the cores are apart.
 const SLOW: f64 = 3.0;
@@ -34,6 +35,18 @@ pub(crate) struct Seen {
     pub(crate) probe_ns: Option<[f64; 2]>,
     pub(crate) foreign: Option<f64>,
     pub(crate) stolen: Option<f64>,
+}
+
+impl Seen {
+    /// A load looks for others, too, and only while it counts, not while processes start and end.
+    pub(crate) fn or_better(self, sample: &Sample) -> Seen {
+        let figure = |name| sample.figures.get(name).copied();
+        Seen {
+            foreign: figure("foreign_cpu_share").or(self.foreign),
+            stolen: figure("stolen_cpu_share").or(self.stolen),
+            ..self
+        }
+    }
 }
 
 impl Quiet {
@@ -130,7 +143,8 @@ fn children_cpu() -> f64 {
 mod tests {
     use super::*;
 
-    const QUIET: Seen = Seen { probe_ns: Some([45.0, 50.0]), foreign: Some(0.02), stolen: Some(0.0) };
+    const QUIET: Seen =
+        Seen { probe_ns: Some([45.0, 50.0]), foreign: Some(0.02), stolen: Some(0.0) };
 
     #[test]
     fn slow_spells_and_neighbours_are_noise() {

@@ -31,13 +31,13 @@ pub(crate) struct Bar {
 
 const MARGIN: i32 = 24;
 const GAP: i32 = 36;
-const NAME: i32 = 74;
+const NAME: i32 = 84;
 const BAR: i32 = 17;
 const STEP: i32 = 23;
 const HEAD: i32 = 30;
 const AXIS: i32 = 26;
 /// Roughly, of a letter of a value.
-const LETTER: f64 = 6.7;
+const LETTER: f64 = 7.2;
 
 impl Bars {
     pub(crate) fn svg(&self, width: i32) -> anyhow::Result<String> {
@@ -96,7 +96,9 @@ impl Bars {
             let mut end = scale.x(value);
             let (upper, lower) = (middle - BAR / 2, middle + BAR / 2);
             canvas.bar((scale.left, upper), (end.max(scale.left + 1), lower), colour(bar.peer))?;
-            if let Some((low, high)) = bar.ends.filter(|(low, high)| scale.x(*high) - scale.x(*low) > 3) {
+            if let Some((low, high)) =
+                bar.ends.filter(|(low, high)| scale.x(*high) - scale.x(*low) > 3)
+            {
                 let ends = (scale.x(low), scale.x(high));
                 canvas.line((ends.0, middle), (ends.1, middle), INK, 1)?;
                 for x in [ends.0, ends.1] {
@@ -104,7 +106,9 @@ impl Bars {
                 }
                 end = end.max(ends.1);
             }
-            canvas.text((end + 6, middle), &bar.words, Pen::new(12, ink).bold(own))?;
+            // A line through all panels would go through the words, too: they stand behind it.
+            let words = if self.mark.is_some() { scale.right } else { end };
+            canvas.text((words + 6, middle), &bar.words, Pen::new(12, ink).bold(own))?;
         }
         if let Some(mark) = self.mark {
             canvas.dashes(scale.x(mark), (top - 4, bottom), FAINT)?;
@@ -115,7 +119,9 @@ impl Bars {
     /// Leaves room for what stands beside the longest bar.
     fn scale(&self, panel: &Panel, left: i32, right: i32) -> Scale {
         let values = || panel.bars.iter().filter_map(|bar| bar.value).filter(|value| *value > 0.0);
-        let reach = |bar: &Bar| Some(bar.ends.map_or(bar.value?, |(_, high)| high.max(bar.value.unwrap_or(high))));
+        let reach = |bar: &Bar| {
+            Some(bar.ends.map_or(bar.value?, |(_, high)| high.max(bar.value.unwrap_or(high))))
+        };
         let high = panel.bars.iter().filter_map(reach).fold(f64::MIN_POSITIVE, f64::max);
         let high = self.mark.map_or(high, |mark| high.max(mark));
         let low = if self.log {
@@ -137,7 +143,19 @@ fn axis(value: f64) -> String {
         _ if value >= 1e9 => format!("{}G", value / 1e9),
         _ if value >= 1e6 => format!("{}M", value / 1e6),
         _ if value >= 1e4 => format!("{}k", value / 1e3),
-        _ if value >= 1.0 => number(value).trim_end_matches('0').trim_end_matches('.').to_owned(),
+        _ if value >= 1e3 => number(value),
+        // Free of what a sum of tenths leaves behind.
         _ => format!("{}", (value * 1e6).round() / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_are_written_short() {
+        let written = [0.0, 0.1 + 0.2, 5.0, 100.0, 2e3, 1e4, 1.5e6, 2e9].map(axis);
+        assert_eq!(written, ["0", "0.3", "5", "100", "2,000", "10k", "1.5M", "2G"]);
     }
 }

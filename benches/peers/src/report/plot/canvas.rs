@@ -86,7 +86,8 @@ impl Canvas<'_> {
     /// `at`: its left end (or what the pen says), in the middle of its height.
     pub(crate) fn text(&self, at: (i32, i32), words: &str, pen: Pen) -> anyhow::Result<()> {
         let style = if pen.bold { FontStyle::Bold } else { FontStyle::Normal };
-        let font = (FONT, pen.size, style).into_font();
+        // The library divides by that, to come from the height of a font to its letters.
+        let font = (FONT, f64::from(pen.size) * 1.24, style).into_font();
         let style = TextStyle::from(font).color(&pen.colour).pos(Pos::new(pen.side, VPos::Center));
         self.draw(&Text::new(words.to_owned(), at, style))
     }

@@ -4,7 +4,7 @@ use super::Plot;
 use super::bars::{Bar, Bars, Panel};
 use super::ranges::{Range, Ranges};
 use crate::peer::Peer;
-use crate::report::rows::{family, number, ratio_alone, rows, title};
+use crate::report::rows::{Row, family, number, ratio_alone, rows, title};
 use crate::report::stats::{Spread, median};
 use crate::report::{Run, pairs};
 
@@ -44,9 +44,10 @@ fn echo(runs: &[Run]) -> Bars {
     };
     Bars {
         title: "Echo: messages per second of server CPU, beside a raw epoll loop".to_owned(),
-        words: "Ratio to the raw loop's runs just before and after (dashed: 1.00) · absolute median. \
+        words:
+            "Ratio to the raw loop's runs just before and after (dashed: 1.00) · absolute median. \
                 Longer is better; thin lines from the lowest to the highest run."
-            .to_owned(),
+                .to_owned(),
         columns: 3,
         log: false,
         mark: Some(1.0),
@@ -94,6 +95,18 @@ fn counts(runs: &[Run]) -> Bars {
 }
 
 fn operations(runs: &[Run]) -> Bars {
+    // Nine: the sizes between are in the table.
+    let chosen = [
+        "switch/2",
+        "switch/1000",
+        "switch/1000000",
+        "spawn",
+        "queue",
+        "queue_unbounded",
+        "map/1000",
+        "timer_cost/1000",
+        "timer_cost/1000000",
+    ];
     Bars {
         title: "Operations: nanoseconds each".to_owned(),
         words: "Medians; thin lines from the lowest to the highest round. Logarithmic: shorter is \
@@ -102,13 +115,13 @@ fn operations(runs: &[Run]) -> Bars {
         columns: 3,
         log: true,
         mark: None,
-        panels: plain(runs, &["switch", "spawn", "queue", "pool", "timer"], "ns"),
+        panels: chosen.iter().flat_map(|measure| plain(runs, &[measure], "ns")).collect(),
     }
 }
 
 fn memory(runs: &[Run]) -> Bars {
     let mut panels = plain(runs, &["connections"], "bytes_per_connection");
-    panels.extend(plain(runs, &["idle"], "rss_bytes_each"));
+    panels.extend(plain(runs, &["idle"], "rss_bytes"));
     Bars {
         title: "Memory: bytes for each that waits".to_owned(),
         words: "Idle connections with all they cost the server; greenlets, tasks, goroutines that \
@@ -123,7 +136,7 @@ fn memory(runs: &[Run]) -> Bars {
 
 fn timers(runs: &[Run]) -> Bars {
     let mut panels = Vec::new();
-    for (figure, words) in [("cpu_seconds", "CPU, s"), ("mean_lateness_ms", "mean lateness, ms")] {
+    for (figure, words) in [("warm_cpu_s", "CPU, s"), ("warm_mean_late_ms", "mean lateness, ms")] {
         for mut panel in plain(runs, &["timers"], figure) {
             panel.title = format!("{}: {words}", panel.title);
             panels.push(panel);
@@ -131,10 +144,10 @@ fn timers(runs: &[Run]) -> Bars {
     }
     Bars {
         title: "Timers: so many sleep a random time of up to a second".to_owned(),
-        words: "The second round in a process: stacks and tables are warm. Shorter is better."
+        words: "The second round in a process: stacks and tables are warm. Logarithmic, shorter is better."
             .to_owned(),
         columns: 3,
-        log: false,
+        log: true,
         mark: None,
         panels,
     }
@@ -169,8 +182,10 @@ fn panels(
     panels.filter(|panel| panel.bars.iter().any(|bar| bar.value.is_some())).collect()
 }
 
-/// In the order of the tables.
+/// Of those families, or of those names; in the order of the tables.
 fn measures(runs: &[Run], families: &[&str], figure: &str) -> Vec<String> {
     let known = rows(runs).into_iter().filter(|row| row.figure == figure);
-    known.filter(|row| families.contains(&family(&row.measure))).map(|row| row.measure).collect()
+    let asked =
+        |row: &Row| [family(&row.measure), &row.measure].iter().any(|name| families.contains(name));
+    known.filter(asked).map(|row| row.measure).collect()
 }

@@ -18,8 +18,8 @@ pub(crate) struct Range {
 
 const MARGIN: i32 = 24;
 const GAP: i32 = 40;
-const NAME: i32 = 74;
-const COLUMN: i32 = 52;
+const NAME: i32 = 84;
+const COLUMN: i32 = 56;
 const STEP: i32 = 21;
 const HEAD: i32 = 30;
 const AXIS: i32 = 26;
@@ -31,7 +31,8 @@ impl Ranges {
         let panel_width = (width - 2 * MARGIN - (columns - 1) * GAP) / columns;
         let rows: Vec<_> = self.panels.chunks(columns as usize).collect();
         let height_of = |row: &[(String, Vec<Range>)]| {
-            HEAD + row.iter().map(|(_, ranges)| ranges.len()).max().unwrap_or(0) as i32 * STEP + AXIS
+            HEAD + row.iter().map(|(_, ranges)| ranges.len()).max().unwrap_or(0) as i32 * STEP
+                + AXIS
         };
         let top = 78;
         let height =
@@ -95,7 +96,11 @@ fn panel(
         canvas.dot((p999, middle), 3, colour(range.peer))?;
         for (at, value) in range.values.into_iter().enumerate() {
             let bold = own && at == 1;
-            canvas.text((column(at), middle), &number(value), Pen::new(12, ink).bold(bold).to_the_left())?;
+            canvas.text(
+                (column(at), middle),
+                &number(value),
+                Pen::new(12, ink).bold(bold).to_the_left(),
+            )?;
         }
     }
     Ok(())
@@ -109,7 +114,8 @@ fn ticks(scale: &Scale) -> Vec<f64> {
     }
     let first = scale.low.log10().floor() as i32;
     let last = scale.high.log10().ceil() as i32;
-    let all = (first..=last).flat_map(|power| [1.0, 2.0, 5.0].map(|times| times * 10_f64.powi(power)));
+    let all =
+        (first..=last).flat_map(|power| [1.0, 2.0, 5.0].map(|times| times * 10_f64.powi(power)));
     all.filter(|tick| *tick >= scale.low && *tick <= scale.high).collect()
 }
 

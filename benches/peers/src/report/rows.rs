@@ -47,8 +47,11 @@ pub(crate) struct Summary {
     pub(crate) greenloom_to_it: Option<Spread>,
 }
 
-/// Kinds of measures as tables show them; each with its figures: name, words, what is better.
-const FAMILIES: &[(&str, &[(&str, &str, Better)])] = &[
+/// Name, words, what is better.
+type Figure = (&'static str, &'static str, Better);
+
+/// Kinds of measures as tables show them; each with its figures.
+const FAMILIES: &[(&str, &[Figure])] = &[
     (
         "echo",
         &[
@@ -184,9 +187,9 @@ pub(crate) fn title(measure: &str) -> String {
 fn size_of(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
-        _ if bytes % (1 << 30) == 0 => format!("{} GiB", bytes >> 30),
-        _ if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
-        _ if bytes % 1024 == 0 => format!("{} KiB", bytes >> 10),
+        _ if bytes.is_multiple_of(1 << 30) => format!("{} GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1024) => format!("{} KiB", bytes >> 10),
         _ => format!("{bytes} B"),
     }
 }
@@ -198,7 +201,7 @@ pub(crate) fn grouped(digits: &str) -> String {
     }
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

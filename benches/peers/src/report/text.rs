@@ -128,11 +128,10 @@ fn everyone(results: &Results, rows: &[Row]) -> Table {
             };
             let mut cell = rows::number(value.median * row.unit);
             let found = ratios(&results.runs, &row.measure, row.figure, peer, peer);
-            if let (Peer::Epoll, Some(own)) = (peer, Spread::of(&found)) {
-                if own.count > 1 {
-                    let ends = [own.lowest, own.highest].map(rows::ratio_alone);
-                    cell += &format!(" ({}..{})", ends[0], ends[1]);
-                }
+            let own = Spread::of(&found).filter(|own| peer == Peer::Epoll && own.count > 1);
+            if let Some(own) = own {
+                let ends = [own.lowest, own.highest].map(rows::ratio_alone);
+                cell += &format!(" ({}..{})", ends[0], ends[1]);
             }
             if best.is_some_and(|(best, _)| best == peer) { format!("**{cell}**") } else { cell }
         };
@@ -146,8 +145,12 @@ fn everyone(results: &Results, rows: &[Row]) -> Table {
 fn goals(results: &Results) -> Table {
     let mut table = Table::new(["target", "measured", "limit", "verdict"]);
     table.left = vec![0, 3];
+    // What nobody asked for is not missing.
+    let partial = results.settings.contains_key("only");
     for outcome in targets::outcomes(&results.runs) {
-        table.push(outcome.cells());
+        if outcome.met().is_some() || !partial {
+            table.push(outcome.cells());
+        }
     }
     table
 }

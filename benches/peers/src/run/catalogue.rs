@@ -45,7 +45,7 @@ pub(crate) fn scenarios(wish: &Wish, listed: &[Listed]) -> Vec<Scenario> {
     all.extend(micro(wish, listed));
     let counted =
         if wish.quick { &[Peer::Greenloom, Peer::Epoll, Peer::Tokio][..] } else { &Peer::ALL };
-    let cast = wish.cast(ONCE, |peer| counted.contains(&peer));
+    let cast = wish.cast(ONCE, Peer::Tokio, |peer| counted.contains(&peer));
     all.push(Scenario { measure: COUNT.to_owned(), work: Work::Count, cast });
     all.retain(|scenario| wish.wants(&scenario.measure) && !scenario.cast.is_empty());
     all
@@ -57,7 +57,7 @@ fn network(wish: &Wish) -> Vec<Scenario> {
         let awake = load == "echo" && connections < 100;
         let seconds = wish.seconds;
         let work = Load { serve, load, connections, bytes, seconds, warm_up, awake };
-        let mut cast = wish.cast(share, |_| true);
+        let mut cast = wish.cast(share, Peer::Tokio, |_| true);
         // The reference is always there, as often as anybody.
         let most = cast.iter().map(|role| role.rounds).max().unwrap_or(0);
         cast.retain(|role| role.peer != Peer::Epoll);
@@ -98,12 +98,11 @@ fn micro(wish: &Wish, listed: &[Listed]) -> Vec<Scenario> {
             }
             let share = match family {
                 // What costs seconds each, and what is the same each time.
-                "timers" if n > 100_000 => MOST,
                 "timers" | "timer_cost" | "map" => MOST,
                 "idle" => FEW,
                 _ => EVERY,
             };
-            let cast = wish.cast(share, can);
+            let cast = wish.cast(share, Peer::May, can);
             scenarios.push(Scenario { measure: line.measure.clone(), work: Work::Micro, cast });
         }
     }
@@ -111,11 +110,12 @@ fn micro(wish: &Wish, listed: &[Listed]) -> Vec<Scenario> {
 }
 
 impl Wish {
-    fn cast(&self, share: Share, can: impl Fn(Peer) -> bool) -> Vec<Role> {
+    /// `last`: the last one of those that matter most.
+    fn cast(&self, share: Share, last: Peer, can: impl Fn(Peer) -> bool) -> Vec<Role> {
         let rounds = |share: f64| ((f64::from(self.rounds) * share).round() as u32).max(1);
         let peers = self.peers.iter().filter(|peer| can(**peer));
         let role = |&peer: &Peer| {
-            let main = peer <= Peer::May;
+            let main = peer <= last;
             Role { peer, rounds: rounds(if main { share.main } else { share.others }) }
         };
         peers.map(role).collect()

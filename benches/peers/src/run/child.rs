@@ -128,7 +128,7 @@ impl Process {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            thread::sleep(Duration::from_millis(2));
+            nap(Duration::from_millis(2));
         }
         bail!("does not end")
     }
@@ -161,6 +161,11 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[expect(clippy::disallowed_methods, reason = "there are no greenlets in this process")]
+pub(crate) fn nap(duration: Duration) {
+    thread::sleep(duration);
+}
 
 fn each_line(
     stream: impl Read + Send + 'static,
@@ -232,7 +237,7 @@ mod tests {
         let deadline = Instant::now() + PATIENCE;
         while alive(grandchild) {
             assert!(Instant::now() < deadline, "it lives on");
-            thread::sleep(Duration::from_millis(5));
+            nap(Duration::from_millis(5));
         }
     }
 

@@ -41,7 +41,8 @@ pub(crate) struct Options {
     /// How often those are measured whose ratios matter most; others less often [default: 5, quick: 2].
     #[arg(long)]
     rounds: Option<u32>,
-    /// How long a server is loaded [default: 3, quick: 0.6].
+    /// How long a server is loaded [default: 1.5, quick: 0.6]. More rounds say more than longer
+    /// ones: what disturbs comes and goes in seconds.
     #[arg(long)]
     seconds: Option<f64>,
     /// Only these measures: `echo`, `echo/100x64`, `switch`, `count`, ...; see --list.
@@ -123,7 +124,7 @@ impl Options {
         let peers = if self.peers.is_empty() { Peer::ALL.to_vec() } else { self.peers.clone() };
         Wish {
             rounds: self.rounds.unwrap_or(if self.quick { 2 } else { 5 }).max(1),
-            seconds: self.seconds.unwrap_or(if self.quick { 0.6 } else { 3.0 }).max(0.1),
+            seconds: self.seconds.unwrap_or(if self.quick { 0.6 } else { 1.5 }).max(0.1),
             quick: self.quick,
             only: self.only.clone(),
             peers,
@@ -187,6 +188,9 @@ impl Conductor {
         ] {
             results.settings.insert(name.to_owned(), value);
         }
+        if !wish.only.is_empty() {
+            results.settings.insert("only".to_owned(), wish.only.join(", "));
+        }
         if server == load {
             results.remarks.push("one core only: load and server are in each other's way".into());
         }
@@ -237,7 +241,11 @@ impl Conductor {
             }
             let failures = self.failures.entry((turn.scenario, turn.peer)).or_insert(0);
             let (sample, note) = match result {
-                Ok(measured) => measured,
+                Ok((mut sample, note)) => {
+                    // JSON has no words for others.
+                    sample.figures.retain(|_, value| value.is_finite());
+                    (sample, note)
+                }
                 Err(error) if cannot(&error) => {
                     *failures = GIVEN_UP;
                     self.results.remarks.push(format!("{measure} {}: {error:#}", turn.peer.name()));

@@ -1,8 +1,8 @@
 //! Is the machine quiet? Asked before and after each run.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::child::nap;
 use crate::machine;
 use crate::sample::Sample;
 
@@ -13,8 +13,10 @@ const SLOW: f64 = 3.0;
 const FOREIGN: f64 = 0.12;
 const STOLEN: f64 = 0.03;
 
-/// How long a slow spell is waited for. Some last a minute; a run in one is marked.
+/// How long a slow spell is waited for, and how long all of them. Some last a minute, and some
+/// machines are never quiet; a run in one is marked.
 const PATIENCE: Duration = Duration::from_secs(3);
+const ALL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Repeats may take this share of the runs, all told.
 const REPEATS: f64 = 0.25;
@@ -27,6 +29,7 @@ pub(crate) struct Quiet {
     /// Nanoseconds of the best probe so far.
     best: f64,
     repeats_left: u32,
+    patience_left: Duration,
 }
 
 /// What was seen of the machine while something ran.
@@ -52,7 +55,7 @@ impl Seen {
 impl Quiet {
     pub(crate) fn new(cores: [usize; 2], runs: usize) -> Quiet {
         let repeats_left = (runs as f64 * REPEATS).ceil() as u32;
-        Quiet { cores, best: f64::INFINITY, repeats_left }
+        Quiet { cores, best: f64::INFINITY, repeats_left, patience_left: ALL_PATIENCE }
     }
 
     /// Does something and looks at the machine before, meanwhile and after. `own`: how much
@@ -90,13 +93,15 @@ impl Quiet {
 
     /// Until the cores are close to each other again, but not for ever.
     fn wait(&mut self) -> Option<f64> {
-        let deadline = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let patience = PATIENCE.min(self.patience_left);
         loop {
             let probe = self.probe()?;
-            if !slow(probe, self.best) || Instant::now() > deadline {
+            if !slow(probe, self.best) || begun.elapsed() >= patience {
+                self.patience_left = self.patience_left.saturating_sub(begun.elapsed());
                 return Some(probe);
             }
-            thread::sleep(Duration::from_millis(100));
+            nap(Duration::from_millis(100));
         }
     }
 

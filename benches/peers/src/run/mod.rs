@@ -93,7 +93,12 @@ pub(crate) fn main(options: Options) -> anyhow::Result<()> {
         return Ok(());
     }
     child::listen()?;
-    let wish = options.wish();
+    let mut wish = options.wish();
+    let versions: BTreeMap<_, _> = machine::versions().into_iter().collect();
+    let installed =
+        |peer: &Peer| versions.get(peer.name()).is_none_or(|said| said != "not installed");
+    let (peers, absent) = wish.peers.into_iter().partition(installed);
+    wish.peers = peers;
     let listed = list_micro()?;
     let scenarios = catalogue::scenarios(&wish, &listed);
     ensure!(!scenarios.is_empty(), "nothing of that name can be measured; see --list");
@@ -105,7 +110,9 @@ pub(crate) fn main(options: Options) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut conductor = Conductor::new(&options, wish, scenarios)?;
+    let mut conductor = Conductor::new(&options, wish, scenarios, versions)?;
+    let remark = |peer: Peer| format!("{} is not installed and was left out", peer.name());
+    conductor.results.remarks.extend(Vec::into_iter(absent).map(remark));
     conductor.results.remarks.extend(catalogue::remarks(&conductor.wish, &listed));
     conductor.conduct()?;
     let mut results = conductor.finish();
@@ -161,11 +168,15 @@ struct Conductor {
 }
 
 impl Conductor {
-    fn new(options: &Options, wish: Wish, scenarios: Vec<Scenario>) -> anyhow::Result<Conductor> {
+    fn new(
+        options: &Options,
+        wish: Wish,
+        scenarios: Vec<Scenario>,
+        versions: BTreeMap<String, String>,
+    ) -> anyhow::Result<Conductor> {
         machine::raise_descriptor_limit();
         let cores = cores(options)?;
         let turns = turns(&scenarios, options.seed);
-        let versions: BTreeMap<_, _> = machine::versions().into_iter().collect();
         let (machine, versions) = versions.into_iter().partition(|(name, _)| {
             ["kernel", "processor", "cores", "memory"].contains(&name.as_str())
         });

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -37,13 +37,18 @@ fn command(peer: Peer) -> anyhow::Result<Command> {
         python.arg(sources.join("gevent/echo.py"));
         return Ok(python);
     }
-    // Beside ourselves, in the target directory; Go knows itself whether there is anything to do.
+    // Beside ourselves, in the target directory, and anew only if the source is newer: Go knows that
+    // itself, but asking it would be counted under a tool that counts.
     let program = env::current_exe()?.with_file_name("go-echo");
-    let mut build = Command::new("go");
-    build.current_dir(sources.join("go")).arg("build").arg("-o").arg(&program).arg("echo.go");
-    let built = build.status().context("go is not installed (apt-get install golang-go)")?;
-    if !built.success() {
-        bail!("go build failed");
+    let source = sources.join("go/echo.go");
+    let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if time(&program) < time(&source) {
+        let mut build = Command::new("go");
+        build.current_dir(sources.join("go")).arg("build").arg("-o").arg(&program).arg(&source);
+        let built = build.status().context("go is not installed (apt-get install golang-go)")?;
+        if !built.success() {
+            bail!("go build failed");
+        }
     }
     Ok(Command::new(program))
 }

@@ -80,15 +80,16 @@ pub(crate) fn count(
     let mut counted = Sample::new(measure, peer);
     let mut note = None;
     let times = if quick { 1 } else { 3 };
-    if let Some(tool) = tools.instructions {
-        let messages = times * if tool == Instructions::Perf { 100_000 } else { 10_000 };
-        match slope(messages, |messages| instructions(tool, peer, messages, cores)) {
-            Ok(value) => counted = counted.with("instructions_per_echo", value),
-            // Programs of other kinds may be too much for valgrind: that is not their failure.
-            Err(error) if matches!(peer, Peer::Go | Peer::Gevent) => {
-                note = Some(format!("instructions of {} not counted: {error:#}", peer.name()));
-            }
-            Err(error) => return Err(error.context("under the counter of instructions")),
+    match (tools.instructions, why_not(peer)) {
+        (None, _) => {}
+        (Some(Instructions::Callgrind), Some(why)) => {
+            note = Some(format!("instructions of {} not counted: {why}", peer.name()));
+        }
+        (Some(tool), _) => {
+            let messages = times * if tool == Instructions::Perf { 100_000 } else { 10_000 };
+            let value = slope(messages, |messages| instructions(tool, peer, messages, cores));
+            let value = value.context("under the counter of instructions")?;
+            counted = counted.with("instructions_per_echo", value);
         }
     }
     if tools.strace {
@@ -97,6 +98,15 @@ pub(crate) fn count(
     }
     ensure!(!counted.figures.is_empty() || note.is_some(), "nothing that counts is installed");
     Ok((counted, note))
+}
+
+/// Why valgrind is of no use with it.
+fn why_not(peer: Peer) -> Option<&'static str> {
+    match peer {
+        Peer::Go => Some("valgrind cannot run its programs"),
+        Peer::Gevent => Some("under valgrind the interpreter takes minutes to start"),
+        _ => None,
+    }
 }
 
 fn slope(messages: u64, count: impl Fn(u64) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
@@ -118,7 +128,7 @@ fn instructions(
         }
         Instructions::Callgrind => {
             command = Command::new("valgrind");
-            command.args(["--tool=callgrind", "--quiet", "--trace-children=yes"]);
+            command.args(["--tool=callgrind", "--quiet"]);
             let mut option = std::ffi::OsString::from("--callgrind-out-file=");
             option.push(&file.0);
             command.arg(option);

@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(of(5, 5), [0, 1, 2, 3, 4]);
         assert_eq!(of(1, 5), [0]);
         assert_eq!(of(2, 5), [0, 2]);
-        assert_eq!(of(3, 5), [0, 2, 4]);
+        assert_eq!(of(3, 5), [0, 1, 3]);
         assert!(of(0, 5).is_empty());
     }
 

@@ -169,7 +169,7 @@ fn all_are_loaded_in_every_mode() {
 fn liar(answer: fn(Vec<u8>, Vec<u8>) -> [Vec<u8>; 2]) -> Output {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = thread::spawn(move || -> io::Result<()> {
+    let serving = thread::spawn(move || -> io::Result<[TcpStream; 2]> {
         let (mut one, _) = listener.accept()?;
         let (mut other, _) = listener.accept()?;
         let (mut first, mut second) = (vec![0; 64], vec![0; 64]);
@@ -177,10 +177,14 @@ fn liar(answer: fn(Vec<u8>, Vec<u8>) -> [Vec<u8>; 2]) -> Output {
         other.read_exact(&mut second)?;
         let [first, second] = answer(first, second);
         one.write_all(&first)?;
-        other.write_all(&second)
+        let _ = other.write_all(&second); // who has found out by the first is gone
+        if first.len() < 64 {
+            let _ = one.shutdown(Shutdown::Write);
+        }
+        Ok([one, other])
     });
     let output = load(address, &["--connections", "2", "--messages", "2"]);
-    serving.join().unwrap().unwrap();
+    drop(serving.join().unwrap().unwrap()); // open till then: closing is another fault
     output
 }
 

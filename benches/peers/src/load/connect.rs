@@ -118,10 +118,15 @@ impl Visits<'_> {
         if visit.sent < self.size {
             visit.sent += send_some(&visit.socket, &message[visit.sent..])?;
         }
-        while ready.readable {
+        if !ready.readable {
+            return Ok(false);
+        }
+        loop {
             let expected = &message[visit.received..];
             let room = expected.len() + 1;
-            let Some(count) = receive(&visit.socket, &mut self.buffer[..room])? else { break };
+            let Some(count) = receive(&visit.socket, &mut self.buffer[..room])? else {
+                return Ok(false);
+            };
             if count == 0 {
                 bail!("closed by the server, {} bytes into an answer", visit.received);
             }
@@ -135,9 +140,8 @@ impl Visits<'_> {
                 return Ok(true);
             }
             if count < room && !ready.ends {
-                break; // that was all; there will be an event with the next bytes
+                return Ok(false); // that was all; there will be an event with the next bytes
             }
         }
-        Ok(false)
     }
 }

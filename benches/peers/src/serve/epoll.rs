@@ -20,6 +20,13 @@ use super::{BUFFER, Duty, is_passing};
 
 const BATCH: usize = 1024;
 
+/// Reads of one connection before it is the others' turn. Without that, one with a fast client
+/// whose messages fill the buffer would be served alone.
+const TURN: usize = 64;
+
+const BOTH: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+
 struct Connection {
     socket: OwnedFd,
     /// What the client has not taken yet. Nothing is read before that is gone.
@@ -30,7 +37,10 @@ struct Connection {
 
 /// What became of a connection for now.
 enum Next {
+    /// For an event.
     Wait,
+    /// Behind all others that are ready.
+    Queue,
     Close,
 }
 
@@ -68,8 +78,11 @@ pub(super) fn serve(listener: TcpListener, duty: Duty) -> anyhow::Result<()> {
             } else {
                 connection.sink(&mut buffer)
             };
-            if let Ok(Next::Close) | Err(_) = next {
-                *slot = None; // to close it takes it out of epoll as well
+            match next {
+                Ok(Next::Wait) => {}
+                // The kernel looks again, and tells what it finds as if it were new.
+                Ok(Next::Queue) => epoll::modify(&epoll, &connection.socket, event.data, BOTH)?,
+                Ok(Next::Close) | Err(_) => *slot = None, // which takes it out of epoll, too
             }
         }
     }
@@ -89,8 +102,7 @@ fn accept_all(
         };
         set_tcp_nodelay(&socket, true)?;
         let number = socket.as_raw_fd() as usize;
-        let both = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(epoll, &socket, EventData::new_u64(number as u64), both)?;
+        epoll::add(epoll, &socket, EventData::new_u64(number as u64), BOTH)?;
         if connections.len() <= number {
             connections.resize_with(number + 1, || None);
         }
@@ -106,7 +118,7 @@ impl Connection {
         }
         // Of the end there is no further event: it must be read to.
         let ends = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        loop {
+        for _ in 0..TURN {
             let received = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
                 Ok((0, _)) => return Ok(Next::Close),
                 Ok((received, _)) => received,
@@ -126,6 +138,7 @@ impl Connection {
                 return Ok(Next::Wait);
             }
         }
+        Ok(Next::Queue)
     }
 
     /// Whether all of it went.
@@ -140,16 +153,18 @@ impl Connection {
     }
 
     fn sink(&mut self, buffer: &mut [u8]) -> Result<Next, Errno> {
-        loop {
+        for _ in 0..TURN {
             match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((0, _)) => break,
+                Ok((0, _)) => {
+                    // Eight bytes into a buffer where nothing is: they fit.
+                    send(&self.socket, &self.total.to_le_bytes(), SendFlags::NOSIGNAL)?;
+                    return Ok(Next::Close);
+                }
                 Ok((received, _)) => self.total += received as u64,
                 Err(Errno::AGAIN) => return Ok(Next::Wait),
                 Err(error) => return Err(error),
             }
         }
-        // Eight bytes into a buffer where nothing is: they fit.
-        send(&self.socket, &self.total.to_le_bytes(), SendFlags::NOSIGNAL)?;
-        Ok(Next::Close)
+        Ok(Next::Queue)
     }
 }

@@ -304,6 +304,9 @@ pub(crate) fn versions() -> Vec<(String, String)> {
     add("processor", processor());
     add("cores", cpus().len().to_string());
     add("memory", memory_size());
+    // Some of them pace what they send, over loopback, too.
+    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    add("TCP congestion control", congestion.unwrap_or_default().trim().to_owned());
     for (name, program, args) in [
         ("rustc", "rustc", &["--version"][..]),
         ("go", "go", &["version"]),

@@ -33,7 +33,10 @@ fn alone(name: &str, body: impl FnOnce() + Send + 'static) -> Option<Output> {
         within(MINUTE, body);
         return None;
     }
-    Some(start(Command::new(env::current_exe().unwrap()), name))
+    // Whoever runs the tests in the background of a shell has them ignore SIGINT, and the child too.
+    let mut program = Command::new("env");
+    program.arg("--default-signal").arg(env::current_exe().unwrap());
+    Some(start(program, name))
 }
 
 fn start(mut program: Command, name: &str) -> Output {

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use rustix::net::SendFlags;
 
-use crate::error::Unwinding;
-use crate::hub::{self, LineKey, Reason, Side, SourceId, Wake};
+use crate::error::{Interruption, Unwinding};
+use crate::hub::{self, Beginning, LineKey, Reason, Side, SourceId, Wake};
 use crate::wait::Limit;
 
 /// What a call that did not block came to.
@@ -75,6 +75,7 @@ impl<S: AsFd> Source<S> {
     /// # Errors
     ///
     /// What `attempt` says; `TimedOut` after `limit`; `Other` while the greenlet unwinds.
+    #[inline]
     pub(crate) fn run<T>(
         &self,
         side: Side,
@@ -82,31 +83,16 @@ impl<S: AsFd> Source<S> {
         limit: Limit,
         mut attempt: impl FnMut(&S) -> io::Result<Tried<T>>,
     ) -> io::Result<T> {
-        if let Err(interruption) = hub::spend() {
-            return Err(hub::raise(interruption).into());
-        }
         let mut turn = Turn { source: self, side, verb, deadline: None, place: None };
-        // Who unwinds must not wait, but may find what has come since somebody last looked.
-        if limit != Limit::Never && !turn.may_try() && !thread::panicking() {
-            turn.wait(limit)?;
-        }
+        turn.begin(limit)?;
         loop {
             match attempt(self.inner()) {
                 Ok(Tried::Done(value)) => return Ok(value),
                 Ok(Tried::CutShort(value)) => {
-                    if let Some(id) = self.id.get() {
-                        hub::existing_poller(|poller| poller.cut_short(id, side));
-                    }
+                    turn.cut_short();
                     return Ok(value);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock && limit != Limit::Never =>
-                {
-                    turn.would_block()?;
-                    turn.wait(limit)?;
-                }
-                Err(error) => return Err(error),
+                Err(error) => turn.failed(error, limit)?,
             }
         }
     }
@@ -140,16 +126,58 @@ struct Turn<'a, S: AsFd> {
     side: Side,
     verb: &'static &'static str,
     deadline: Option<Instant>,
-    place: Option<(SourceId, LineKey)>,
+    place: Option<LineKey>,
 }
 
 impl<S: AsFd> Turn<'_, S> {
+    /// Comes to its first attempt: at once as a rule, else when it is its turn.
+    #[inline(always)]
+    fn begin(&mut self, limit: Limit) -> io::Result<()> {
+        // A limit needs a timer, and to fail at once no line.
+        let (id, for_ever) = (self.source.id.get(), limit == Limit::Forever);
+        match hub::begin_call(id, self.side, Reason::new(self.verb), for_ever) {
+            Beginning::Try => Ok(()),
+            Beginning::Filed(key) => {
+                self.place = Some(key);
+                match hub::await_turn() {
+                    Ok(Wake::Ready(_)) => Ok(()),
+                    other => self.waited(other),
+                }
+            }
+            Beginning::Unclear => self.begin_slowly(limit),
+        }
+    }
+
+    #[inline(never)]
+    fn begin_slowly(&mut self, limit: Limit) -> io::Result<()> {
+        if let Err(interruption) = hub::spend() {
+            return Err(hub::raise(interruption).into());
+        }
+        // Who unwinds must not wait, but may find what has come since somebody last looked.
+        if limit != Limit::Never && !self.may_try() && !thread::panicking() {
+            self.wait(limit)?;
+        }
+        Ok(())
+    }
+
     /// Is there hope, and nobody who waits already?
-    #[inline]
     fn may_try(&self) -> bool {
         let side = self.side;
         let Some(id) = self.source.id.get() else { return true };
         hub::existing_poller(|poller| poller.may_try(id, side)).unwrap_or(true)
+    }
+
+    /// The call failed. Returns when it is to be tried again.
+    #[inline(never)]
+    fn failed(&mut self, error: io::Error, limit: Limit) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            io::ErrorKind::WouldBlock if limit != Limit::Never => {
+                self.would_block()?;
+                self.wait(limit)
+            }
+            _ => Err(error),
+        }
     }
 
     /// The kernel said so. From now on the poller watches the descriptor, if it did not before.
@@ -168,31 +196,51 @@ impl<S: AsFd> Turn<'_, S> {
         let (side, place) = (self.side, &mut self.place);
         let woken = hub::park(Reason::new(self.verb), self.deadline, |ticket| {
             hub::poller(|poller| match place {
-                Some((_, key)) => poller.stay(id, side, *key, ticket),
-                None => *place = poller.join(id, side, ticket).map(|key| (id, key)),
+                Some(key) => poller.stay(id, side, *key, ticket),
+                None => *place = poller.join(id, side, ticket),
             });
         });
-        match woken {
+        self.waited(woken)
+    }
+
+    #[inline(never)]
+    fn waited(&mut self, how: Result<Wake, Interruption>) -> io::Result<()> {
+        match how {
             Ok(Wake::Ready(_)) => Ok(()),
             Ok(Wake::Elapsed) => Err(io::ErrorKind::TimedOut.into()),
             Err(interruption) => {
                 // Left before unwinding: the next in line may be what everybody waits for.
-                self.leave();
+                self.leave(false);
                 Err(hub::raise(interruption).into())
             }
         }
     }
 
-    fn leave(&mut self) {
-        if let Some((id, key)) = self.place.take() {
-            hub::leave_source(id, self.side, key);
+    /// The kernel has transferred less than it was asked to.
+    #[inline]
+    fn cut_short(&mut self) {
+        match (self.place, self.source.id.get()) {
+            (Some(_), _) => self.leave(true),
+            (None, Some(id)) => {
+                let side = self.side;
+                hub::existing_poller(|poller| poller.cut_short(id, side));
+            }
+            (None, None) => {}
+        }
+    }
+
+    #[inline(always)]
+    fn leave(&mut self, cut_short: bool) {
+        if let (Some(key), Some(id)) = (self.place.take(), self.source.id.get()) {
+            hub::leave_source(id, self.side, key, cut_short);
         }
     }
 }
 
 impl<S: AsFd> Drop for Turn<'_, S> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.leave();
+        self.leave(false);
     }
 }
 

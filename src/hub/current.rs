@@ -13,7 +13,7 @@
 //! those of other thread-locals run. A second one, [`Caretaker`], has the destructor and ends the
 //! hub: every greenlet that is left is unwound on its own stack, by making its waits fail.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
@@ -30,22 +30,14 @@ use crate::error::{Cause, GreenletError, JoinError, caught, panic_message};
 use crate::sys;
 use crate::trace;
 
-struct Slot {
-    scheduler: RefCell<ManuallyDrop<Option<Box<Scheduler>>>>,
-    on_error: RefCell<ManuallyDrop<Option<ErrorHook>>>,
-    ended: Cell<bool>,
-}
+type Undropped<T> = RefCell<ManuallyDrop<Option<T>>>;
 
 type ErrorHook = Rc<dyn Fn(&GreenletError)>;
 
 thread_local! {
-    static HUB: Slot = const {
-        Slot {
-            scheduler: RefCell::new(ManuallyDrop::new(None)),
-            on_error: RefCell::new(ManuallyDrop::new(None)),
-            ended: Cell::new(false),
-        }
-    };
+    static HUB: Undropped<Box<Scheduler>> = const { RefCell::new(ManuallyDrop::new(None)) };
+    static ON_ERROR: Undropped<ErrorHook> = const { RefCell::new(ManuallyDrop::new(None)) };
+    static ENDED: Cell<bool> = const { Cell::new(false) };
 
     static CARETAKER: Caretaker = const { Caretaker };
 }
@@ -68,33 +60,37 @@ impl Drop for Caretaker {
 #[inline]
 #[track_caller]
 pub(super) fn with<R>(f: impl FnOnce(&mut Scheduler) -> R) -> R {
-    sys::local::with(&HUB, |hub| {
-        let mut scheduler = hub.scheduler.borrow_mut();
-        // One call of `f`, so that it can be inlined here.
-        f(match &mut **scheduler {
-            Some(scheduler) => scheduler,
-            empty => empty.insert(open(hub)),
-        })
+    let mut hub = sys::local::cell(&HUB).borrow_mut();
+    // One call of `f`, so that it can be inlined here.
+    f(match &mut **hub {
+        Some(scheduler) => scheduler,
+        empty => empty.insert(open()),
     })
 }
 
 /// Uses this thread's hub if it has one: for destructors, and for those who only look.
 #[inline(always)]
 pub(super) fn with_existing<R>(f: impl FnOnce(&mut Scheduler) -> R) -> Option<R> {
-    sys::local::with(&HUB, |hub| {
-        (**hub.scheduler.borrow_mut()).as_mut().map(|scheduler| f(scheduler))
-    })
+    existing().map(|mut hub| f(&mut hub))
+}
+
+/// As [`with_existing`], for the few whose code is to be inlined whole, which no closure can be made
+/// to. The same law.
+#[inline(always)]
+pub(super) fn existing() -> Option<RefMut<'static, Scheduler>> {
+    let hub = sys::local::cell(&HUB).borrow_mut();
+    RefMut::filter_map(hub, |hub| hub.as_deref_mut()).ok()
 }
 
 /// Has this thread's hub ended?
 pub(crate) fn has_ended() -> bool {
-    sys::local::with(&HUB, |hub| hub.ended.get())
+    sys::local::with(&ENDED, Cell::get)
 }
 
 #[cold]
 #[track_caller]
-fn open(hub: &Slot) -> Box<Scheduler> {
-    let alive = !hub.ended.get() && CARETAKER.try_with(|_| ()).is_ok();
+fn open() -> Box<Scheduler> {
+    let alive = !has_ended() && CARETAKER.try_with(|_| ()).is_ok();
     assert!(alive, "the hub has ended with its thread");
     Box::new(Scheduler::new(Location::caller(), coro::catch_overflows()))
 }
@@ -274,7 +270,7 @@ pub(crate) fn report_current(what: &'static str, message: String) {
 /// Neither the greenlet nor the hub is to pay for a subscriber or a hook that panics.
 fn report(error: GreenletError) {
     caught(|| trace::greenlet_failed(&error));
-    let hook = sys::local::with(&HUB, |hub| (**hub.on_error.borrow()).clone());
+    let hook = sys::local::with(&ON_ERROR, |hook| (**hook.borrow()).clone());
     let told = hook.is_some_and(|hook| caught(|| hook(&error)));
     if !told {
         print(&error);
@@ -343,7 +339,7 @@ impl Hub {
     pub fn on_error(&self, f: impl Fn(&GreenletError) + 'static) {
         with(|_| ()); // so that somebody ends it
         let hook: ErrorHook = Rc::new(f);
-        let before = sys::local::with(&HUB, |hub| hub.on_error.borrow_mut().replace(hook));
+        let before = sys::local::with(&ON_ERROR, |present| present.borrow_mut().replace(hook));
         drop(before);
     }
 }
@@ -385,10 +381,9 @@ fn close() {
         }
     }
     drop_locals();
-    let (scheduler, hook) = sys::local::with(&HUB, |hub| {
-        hub.ended.set(true);
-        (hub.scheduler.borrow_mut().take(), hub.on_error.borrow_mut().take())
-    });
+    sys::local::with(&ENDED, |ended| ended.set(true));
+    let scheduler = sys::local::with(&HUB, |hub| hub.borrow_mut().take());
+    let hook = sys::local::with(&ON_ERROR, |hook| hook.borrow_mut().take());
     if let Some(mut scheduler) = scheduler {
         let at_end = mem::take(&mut scheduler.at_end);
         scheduler.tasks.leak_left();

@@ -6,7 +6,7 @@
 
 use slab::Slab;
 
-const NOBODY: usize = usize::MAX;
+const NOBODY: u32 = u32::MAX;
 
 /// Waiters in order of arrival.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Line<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LineKey {
     stamp: u32,
-    at: usize,
+    at: u32,
 }
 
 #[derive(Debug)]
@@ -33,15 +33,15 @@ struct Place<T> {
 #[derive(Debug)]
 struct Others<T> {
     places: Slab<Linked<T>>,
-    front: usize,
-    back: usize,
+    front: u32,
+    back: u32,
 }
 
 #[derive(Debug)]
 struct Linked<T> {
     place: Place<T>,
-    ahead: usize,
-    behind: usize,
+    ahead: u32,
+    behind: u32,
 }
 
 impl<T> Default for Line<T> {
@@ -85,13 +85,17 @@ impl<T> Line<T> {
     /// The first in line leaves.
     #[inline(always)]
     pub(crate) fn drop_first(&mut self) {
-        // The box of the others stays when they are gone.
-        let is_only = self.others.as_ref().is_none_or(|others| others.front == NOBODY);
-        if is_only {
+        if self.has_one() {
             self.first = None;
         } else {
             drop(self.pop());
         }
+    }
+
+    /// Does nobody stand behind the first? (The box of the others stays when they are gone.)
+    #[inline(always)]
+    fn has_one(&self) -> bool {
+        self.others.as_ref().is_none_or(|others| others.front == NOBODY)
     }
 
     /// The first in line, who leaves.
@@ -102,12 +106,23 @@ impl<T> Line<T> {
     }
 
     /// Leaves the line; `None` if already served.
+    #[inline]
     pub(crate) fn remove(&mut self, key: LineKey) -> Option<T> {
-        if self.first.as_ref().is_some_and(|place| place.stamp == key.stamp) {
+        let is_first = self.first.as_ref().is_some_and(|place| place.stamp == key.stamp);
+        if is_first && self.has_one() {
+            return self.first.take().map(|place| place.waiter);
+        }
+        self.remove_among(is_first, key)
+    }
+
+    #[inline(never)]
+    fn remove_among(&mut self, is_first: bool, key: LineKey) -> Option<T> {
+        if is_first {
             return self.pop();
         }
         let others = self.others.as_mut()?;
-        let here = others.places.get(key.at).is_some_and(|linked| linked.place.stamp == key.stamp);
+        let there = others.places.get(key.at as usize);
+        let here = there.is_some_and(|linked| linked.place.stamp == key.stamp);
         if here { others.remove(key.at).map(|place| place.waiter) } else { None }
     }
 
@@ -116,7 +131,7 @@ impl<T> Line<T> {
         match &mut self.first {
             Some(place) if place.stamp == key.stamp => Some(&mut place.waiter),
             _ => {
-                let linked = self.others.as_mut()?.places.get_mut(key.at)?;
+                let linked = self.others.as_mut()?.places.get_mut(key.at as usize)?;
                 (linked.place.stamp == key.stamp).then_some(&mut linked.place.waiter)
             }
         }
@@ -130,7 +145,7 @@ impl<T> Line<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let mut at = self.others.as_ref().map_or(NOBODY, |others| others.front);
         let behind = std::iter::from_fn(move || {
-            let linked = self.others.as_ref()?.places.get(at)?;
+            let linked = self.others.as_ref()?.places.get(at as usize)?;
             at = linked.behind;
             Some(&linked.place.waiter)
         });
@@ -145,9 +160,9 @@ impl<T> Default for Others<T> {
 }
 
 impl<T> Others<T> {
-    fn push(&mut self, place: Place<T>) -> usize {
-        let at = self.places.insert(Linked { place, ahead: self.back, behind: NOBODY });
-        match self.places.get_mut(self.back) {
+    fn push(&mut self, place: Place<T>) -> u32 {
+        let at = self.places.insert(Linked { place, ahead: self.back, behind: NOBODY }) as u32;
+        match self.places.get_mut(self.back as usize) {
             Some(back) => back.behind = at,
             None => self.front = at,
         }
@@ -155,13 +170,13 @@ impl<T> Others<T> {
         at
     }
 
-    fn remove(&mut self, at: usize) -> Option<Place<T>> {
-        let Linked { place, ahead, behind } = self.places.try_remove(at)?;
-        match self.places.get_mut(ahead) {
+    fn remove(&mut self, at: u32) -> Option<Place<T>> {
+        let Linked { place, ahead, behind } = self.places.try_remove(at as usize)?;
+        match self.places.get_mut(ahead as usize) {
             Some(ahead) => ahead.behind = behind,
             None => self.front = behind,
         }
-        match self.places.get_mut(behind) {
+        match self.places.get_mut(behind as usize) {
             Some(behind) => behind.ahead = ahead,
             None => self.back = ahead,
         }

@@ -43,12 +43,12 @@ pub(crate) use current::{
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{
-    after, call_at_end, cancel_timeout, catching, change_holder, current, current_task,
-    existing_poller, expect, forget_hold, has_come, has_not_begun, has_refused, hold_kill, idle,
-    is_to_be_interrupted, kill, kill_next, leave_source, local, name_of, note_hold, outlive, park,
-    park_hard, poller, quiet_remote, raise, raise_cause, release_kill, set_local, shield,
-    sleep_until, spend, start, start_timeout, timeout_is_pending, unpark, unpark_next, waits,
-    watch_refusal, yield_now, yield_to_next,
+    Beginning, after, await_turn, begin_call, call_at_end, cancel_timeout, catching, change_holder,
+    current, current_task, existing_poller, expect, forget_hold, has_come, has_not_begun,
+    has_refused, hold_kill, idle, is_to_be_interrupted, kill, kill_next, leave_source, local,
+    name_of, note_hold, outlive, park, park_hard, poller, quiet_remote, raise, raise_cause,
+    release_kill, set_local, shield, sleep_until, spend, start, start_timeout, timeout_is_pending,
+    unpark, unpark_next, waits, watch_refusal, yield_now, yield_to_next,
 };
 pub(crate) use poller::{SHORT_READS_TELL, Side, SourceId};
 pub(crate) use scheduler::{Birth, Start};

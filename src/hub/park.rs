@@ -548,11 +548,61 @@ pub(crate) fn existing_poller<R>(f: impl FnOnce(&mut super::poller::Poller) -> R
     with_existing(|hub| f(&mut hub.poller))
 }
 
-/// Leaves the line of a descriptor and lets the next in line try, if there is anything to try for.
-pub(crate) fn leave_source(id: SourceId, side: Side, key: LineKey) {
-    with_existing(|hub| {
-        if let Some(next) = hub.poller.leave(id, side, key) {
-            hub.tasks.wake(next, 0);
+/// How a call at a descriptor begins.
+#[derive(Debug)]
+pub(crate) enum Beginning {
+    /// It is tried.
+    Try,
+    /// It waits for its turn, at that place in line: [`await_turn`].
+    Filed(LineKey),
+    /// Neither: somebody has to look closer.
+    Unclear,
+}
+
+/// A call at a descriptor begins: may it be tried? If not, and if it is to wait for ever and nothing
+/// is to be looked at first, the current task is in line when this returns.
+///
+/// All under one borrow, because this is what a server does most; the steps are those of [`spend`],
+/// and of [`park`] up to its switch.
+#[inline(always)]
+pub(crate) fn begin_call(
+    source: Option<SourceId>,
+    side: Side,
+    reason: Reason,
+    for_ever: bool,
+) -> Beginning {
+    let Some(mut hub) = current::existing() else { return Beginning::Unclear };
+    match source {
+        Some(id) if !hub.poller.may_try(id, side) => {
+            if !for_ever || thread::panicking() || trace::is_listened_to() {
+                return Beginning::Unclear;
+            }
+            let ticket = hub.tasks.try_begin_wait(reason);
+            let place = ticket.and_then(|ticket| hub.poller.join(id, side, ticket));
+            place.map_or(Beginning::Unclear, Beginning::Filed)
         }
-    });
+        _ if hub.spend() => Beginning::Unclear,
+        _ => Beginning::Try,
+    }
+}
+
+/// Waits after [`Beginning::Filed`].
+///
+/// # Errors
+///
+/// When the wait was interrupted. The place in line is to be left in any case.
+#[inline(always)]
+pub(crate) fn await_turn() -> Result<Wake, Interruption> {
+    switch()?;
+    with(|hub| hub.tasks.end_wait())
+}
+
+/// Leaves the line of a descriptor and lets the next in line try, if there is anything to try for;
+/// with `cut_short`, after a short transfer.
+#[inline(always)]
+pub(crate) fn leave_source(id: SourceId, side: Side, key: LineKey, cut_short: bool) {
+    let Some(mut hub) = current::existing() else { return };
+    if let Some(next) = hub.poller.leave(id, side, key, cut_short) {
+        hub.tasks.wake(next, 0);
+    }
 }

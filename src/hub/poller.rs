@@ -17,7 +17,7 @@
 //! The first in line keeps its place while it tries again, so that a newcomer cannot overtake it;
 //! it leaves when it is served or gives up, and then passes on what readiness is left.
 //!
-//! This file returns tickets; it wakes nobody.
+//! This file hands out tickets; it wakes nobody.
 
 use std::collections::HashSet;
 use std::io;
@@ -216,6 +216,7 @@ impl Poller {
     }
 
     /// Joins the line. The source must be registered.
+    #[inline]
     pub(crate) fn join(&mut self, id: SourceId, side: Side, ticket: Ticket) -> Option<LineKey> {
         let source = self.source(id)?;
         let key = source.side(side).line.push(ticket);
@@ -231,10 +232,18 @@ impl Poller {
         }
     }
 
-    /// Leaves the line. Whoever is to try next is returned, if there is anything to try for.
-    pub(crate) fn leave(&mut self, id: SourceId, side: Side, key: LineKey) -> Option<Ticket> {
-        let source = self.source(id)?;
-        let direction = source.side(side);
+    /// Leaves the line; with `cut_short`, after a [short transfer](Poller::cut_short). Whoever is to
+    /// try next is returned, if there is anything to try for.
+    #[inline]
+    pub(crate) fn leave(
+        &mut self,
+        id: SourceId,
+        side: Side,
+        key: LineKey,
+        cut_short: bool,
+    ) -> Option<Ticket> {
+        let direction = self.source(id)?.side(side);
+        direction.ready &= !cut_short | direction.lasts;
         let left = direction.line.remove(key).is_some();
         let next = if direction.ready { direction.line.first().copied() } else { None };
         self.waiting -= usize::from(left);
@@ -252,12 +261,12 @@ impl Poller {
         Ok(Arc::new(Waker::new(registry, WAKER)?))
     }
 
-    /// Waits until something happens or `time` has passed (`None`: however long), and adds the
-    /// tickets it calls for.
+    /// Waits until something happens or `time` has passed (`None`: however long), and hands the
+    /// tickets it calls for to `wake`.
     ///
     /// May return early and empty-handed: after a signal, or when what is left of `time` is less
     /// than a millisecond and deserves a finer wait.
-    pub(crate) fn wait(&mut self, time: Option<Duration>, woken: &mut Vec<Ticket>) {
+    pub(crate) fn wait(&mut self, time: Option<Duration>, mut wake: impl FnMut(Ticket)) {
         let Some(system) = &mut self.system else {
             if time != Some(Duration::ZERO) {
                 sys::wait::pause(time);
@@ -287,13 +296,13 @@ impl Poller {
                 continue; // of a source that is gone, or only to end the wait
             }
             let failed = event.is_error();
-            let urgent = event.is_priority();
-            if event.is_readable() || event.is_read_closed() || urgent || failed {
-                let lasts = event.is_read_closed() || urgent || failed;
-                source.read.became_ready(lasts, woken);
+            let (end, urgent) = (event.is_read_closed(), event.is_priority());
+            if event.is_readable() || end || urgent || failed {
+                source.read.became_ready(end || urgent || failed).map(&mut wake);
             }
-            if event.is_writable() || event.is_write_closed() || failed {
-                source.write.became_ready(event.is_write_closed() || failed, woken);
+            let end = event.is_write_closed();
+            if event.is_writable() || end || failed {
+                source.write.became_ready(end || failed).map(&mut wake);
             }
         }
     }
@@ -311,9 +320,11 @@ fn interest() -> Interest {
 pub(crate) const SHORT_READS_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 impl Direction {
-    fn became_ready(&mut self, lasts: bool, woken: &mut Vec<Ticket>) {
+    /// Whoever is to try is returned.
+    #[inline]
+    fn became_ready(&mut self, lasts: bool) -> Option<Ticket> {
         self.ready = true;
         self.lasts |= lasts;
-        woken.extend(self.line.first());
+        self.line.first().copied()
     }
 }

@@ -130,7 +130,6 @@ pub(crate) struct Scheduler {
     timeouts: u64,
     /// The report of a wait that nothing could end, on its way to be raised.
     pub(super) stuck: Option<BlocksForever>,
-    woken: Vec<Ticket>,
     arrived: Vec<Letter>,
     /// Why `next` has named nobody.
     pub(super) pause: Pause,
@@ -164,7 +163,6 @@ impl Scheduler {
             births: 0,
             timeouts: 0,
             stuck: None,
-            woken: Vec::new(),
             arrived: Vec::new(),
             pause: Pause::Main,
             _handler_stack: handler_stack,
@@ -413,12 +411,10 @@ impl Scheduler {
     /// work wins over a timeout that is due in the same moment.
     fn look(&mut self, time: Option<Duration>) {
         self.switches = 0;
-        let mut woken = mem::take(&mut self.woken);
-        self.poller.wait(time, &mut woken);
-        for ticket in woken.drain(..) {
-            self.tasks.wake(ticket, 0);
-        }
-        self.woken = woken;
+        let tasks = &mut self.tasks;
+        self.poller.wait(time, |ticket| {
+            tasks.wake(ticket, 0);
+        });
         self.now = Instant::now();
         self.now_nanos = self.nanos(self.now);
         if self.timers.next_deadline().is_some_and(|at| at <= self.now) {

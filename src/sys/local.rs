@@ -1,5 +1,6 @@
 //! Thread-locals without a destructor, at the price of one address.
 
+use std::cell::RefCell;
 use std::mem;
 use std::ptr;
 use std::thread::LocalKey;
@@ -16,4 +17,15 @@ pub(crate) fn with<T, R>(key: &'static LocalKey<T>, f: impl FnOnce(&T) -> R) -> 
     // SAFETY: it belongs to the running thread, which cannot end while it runs `f`, and without a
     // destructor a thread-local is not ended before its thread.
     f(unsafe { &*value })
+}
+
+/// The cell itself, for those whose closure is too large to be inlined into [`with`] at each of its
+/// callers: a call, with all it saves and restores, is a third of what most of them do.
+#[inline(always)]
+pub(crate) fn cell<T>(key: &'static LocalKey<RefCell<T>>) -> &'static RefCell<T> {
+    const { assert!(!mem::needs_drop::<T>(), "a destructor would end it before its thread") };
+    let cell = key.with(|cell| ptr::from_ref(cell));
+    // SAFETY: without a destructor it lasts as long as the running thread, and no longer; but a
+    // reference to a cell, which is not `Sync`, cannot leave that thread.
+    unsafe { &*cell }
 }

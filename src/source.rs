@@ -87,7 +87,10 @@ impl<S: AsFd> Source<S> {
         turn.begin(limit)?;
         loop {
             match attempt(self.inner()) {
-                Ok(Tried::Done(value)) => return Ok(value),
+                Ok(Tried::Done(value)) => {
+                    turn.leave(false);
+                    return Ok(value);
+                }
                 Ok(Tried::CutShort(value)) => {
                     turn.cut_short();
                     return Ok(value);
@@ -217,7 +220,7 @@ impl<S: AsFd> Turn<'_, S> {
     }
 
     /// The kernel has transferred less than it was asked to.
-    #[inline]
+    #[inline(always)]
     fn cut_short(&mut self) {
         match (self.place, self.source.id.get()) {
             (Some(_), _) => self.leave(true),
@@ -229,6 +232,11 @@ impl<S: AsFd> Turn<'_, S> {
         }
     }
 
+    #[cold]
+    fn leave_late(&mut self) {
+        self.leave(false);
+    }
+
     #[inline(always)]
     fn leave(&mut self, cut_short: bool) {
         if let (Some(key), Some(id)) = (self.place.take(), self.source.id.get()) {
@@ -238,9 +246,12 @@ impl<S: AsFd> Turn<'_, S> {
 }
 
 impl<S: AsFd> Drop for Turn<'_, S> {
+    /// So short, because most have left before.
     #[inline(always)]
     fn drop(&mut self) {
-        self.leave(false);
+        if self.place.is_some() {
+            self.leave_late();
+        }
     }
 }
 

@@ -295,14 +295,15 @@ impl Poller {
             if source.generation != id.generation || event.token() == WAKER {
                 continue; // of a source that is gone, or only to end the wait
             }
-            let failed = event.is_error();
-            let (end, urgent) = (event.is_read_closed(), event.is_priority());
-            if event.is_readable() || end || urgent || failed {
-                source.read.became_ready(end || urgent || failed).map(&mut wake);
+            let (end, failed) = (event.is_read_closed(), event.is_error());
+            let lasts = end || failed || event.is_priority();
+            if lasts || event.is_readable() {
+                source.read.became_ready(lasts).map(&mut wake);
             }
-            let end = event.is_write_closed();
-            if event.is_writable() || end || failed {
-                source.write.became_ready(end || failed).map(&mut wake);
+            // Closed for writing means hung up, which closes reading, or an error.
+            let lasts = lasts && (failed || event.is_write_closed());
+            if lasts || event.is_writable() {
+                source.write.became_ready(lasts).map(&mut wake);
             }
         }
     }

@@ -14,25 +14,95 @@ const STREAK: u32 = 64;
 /// Tasks that could run now.
 #[derive(Debug, Default)]
 pub(crate) struct RunQueue {
-    queue: VecDeque<TaskId>,
+    queue: Ring,
     next: VecDeque<TaskId>,
     streak: u32,
     #[cfg(hard_switch)]
     dice: super::dice::Dice,
 }
 
+/// A queue in a ring of a power of two, where a place is one mask away: every switch goes through
+/// it. (`VecDeque`, of any capacity, takes twice the instructions.)
+#[derive(Debug, Default)]
+struct Ring {
+    places: Box<[TaskId]>,
+    /// Counts of all that were ever taken out and put in.
+    front: usize,
+    back: usize,
+}
+
+impl Ring {
+    /// Where the one of that count is.
+    #[inline]
+    fn place(&self, count: usize) -> usize {
+        count & self.places.len().wrapping_sub(1)
+    }
+
+    #[inline]
+    fn push(&mut self, task: TaskId) {
+        if self.len() == self.places.len() {
+            self.grow();
+        }
+        let place = self.place(self.back);
+        self.places[place] = task;
+        self.back = self.back.wrapping_add(1);
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<TaskId> {
+        if self.is_empty() {
+            return None;
+        }
+        let task = self.places[self.place(self.front)];
+        self.front = self.front.wrapping_add(1);
+        Some(task)
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let tasks = (0..self.len()).map(|n| self.places[self.place(self.front.wrapping_add(n))]);
+        let room = (self.places.len() * 2).max(16);
+        let mut places: Vec<_> = tasks.collect();
+        let len = places.len();
+        places.resize(room, TaskId::NOBODY);
+        *self = Ring { places: places.into(), front: 0, back: len };
+    }
+
+    /// Takes out the one that came last, if that is it.
+    fn forget_last(&mut self, task: TaskId) {
+        let last = self.back.wrapping_sub(1);
+        if !self.is_empty() && self.places[self.place(last)] == task {
+            self.back = last;
+        }
+    }
+
+    #[cfg(hard_switch)]
+    fn swap_first(&mut self, other: usize) {
+        let (first, other) = (self.place(self.front), self.place(self.front.wrapping_add(other)));
+        self.places.swap(first, other);
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.back.wrapping_sub(self.front)
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.front == self.back
+    }
+}
+
 impl RunQueue {
     #[inline]
     pub(crate) fn push(&mut self, task: TaskId) {
-        self.queue.push_back(task);
+        self.queue.push(task);
     }
 
     /// Takes out a task that is dead, if that is easily done: one that was killed as soon as it was
     /// spawned, again and again by somebody who never waits, is not to fill the queue.
     pub(crate) fn forget_last(&mut self, task: TaskId) {
-        if self.queue.back() == Some(&task) {
-            self.queue.pop_back();
-        }
+        self.queue.forget_last(task);
     }
 
     /// Before everybody in the queue, and behind those who were named next earlier.
@@ -50,7 +120,7 @@ impl RunQueue {
         }
         self.streak = 0;
         self.shuffle();
-        self.queue.pop_front()
+        self.queue.pop()
     }
 
     /// With `--cfg hard_switch` nobody can rely on an order that is not promised.
@@ -59,7 +129,7 @@ impl RunQueue {
         #[cfg(hard_switch)]
         if self.queue.len() > 1 {
             let lucky = self.dice.below(self.queue.len().min(3));
-            self.queue.swap(0, lucky);
+            self.queue.swap_first(lucky);
         }
     }
 
@@ -109,5 +179,31 @@ mod tests {
         let mut slots: Vec<_> = std::iter::from_fn(|| run.pop()).map(|task| task.slot()).collect();
         slots.sort_unstable();
         assert_eq!(slots, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_ring_keeps_the_order_when_it_grows_and_wraps() {
+        let mut ring = Ring::default();
+        let (mut put, mut taken) = (0, 0);
+        for burst in [3, 20, 1, 70, 40] {
+            for _ in 0..burst {
+                ring.push(task(put));
+                put += 1;
+            }
+            for _ in 0..burst * 2 / 3 {
+                assert_eq!(ring.pop(), Some(task(taken)));
+                taken += 1;
+            }
+        }
+        ring.forget_last(task(put)); // not there
+        ring.forget_last(task(put - 1));
+        assert_eq!(ring.len() as u32, put - taken - 1);
+        while let Some(next) = ring.pop() {
+            assert_eq!(next, task(taken));
+            taken += 1;
+        }
+        assert_eq!(taken, put - 1);
+        ring.forget_last(task(taken)); // it was the last, and is not there any more
+        assert!(ring.is_empty());
     }
 }

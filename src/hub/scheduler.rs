@@ -119,7 +119,7 @@ pub(crate) struct Scheduler {
     /// The time of the last look, and the same in nanoseconds since `opened`.
     now: Instant,
     now_nanos: u64,
-    reaped: Instant,
+    reaped_nanos: u64,
     switches: u32,
     look_after: u32,
     /// Calls since the last switch that did not wait.
@@ -155,7 +155,7 @@ impl Scheduler {
             opened: now,
             now,
             now_nanos: 0,
-            reaped: now,
+            reaped_nanos: 0,
             switches: 0,
             look_after: 8,
             spent: 0,
@@ -396,14 +396,14 @@ impl Scheduler {
     /// a timer is not to wait for 64 turns of a millisecond each, nor is the clock to be read at
     /// each of 64 turns of ten nanoseconds.
     fn pace(&mut self) {
-        let (before, switches) = (self.now, self.switches);
+        let (before, switches) = (self.now_nanos, self.switches);
         self.look(Some(Duration::ZERO));
-        let took = self.now - before;
-        self.look_after = if took <= PACE {
+        let (took, pace) = (self.now_nanos - before, PACE.as_nanos() as u64);
+        self.look_after = if took <= pace {
             (self.look_after * 2).min(LOOK_EVERY)
         } else {
-            let apart = took / switches;
-            (PACE.as_nanos() / apart.as_nanos().max(1)).clamp(1, LOOK_EVERY.into()) as u32
+            let apart = took / u64::from(switches);
+            (pace / apart.max(1)).clamp(1, LOOK_EVERY.into()) as u32
         };
     }
 
@@ -420,8 +420,8 @@ impl Scheduler {
         if self.timers.next_deadline().is_some_and(|at| at <= self.now) {
             self.ring();
         }
-        if self.now - self.reaped >= REAP_EVERY {
-            self.reaped = self.now;
+        if self.now_nanos - self.reaped_nanos >= REAP_EVERY.as_nanos() as u64 {
+            self.reaped_nanos = self.now_nanos;
             self.stacks.reap();
         }
     }

@@ -29,8 +29,9 @@ use crate::wait::Limit;
 pub(super) struct Socket<S: AsFd> {
     source: Source<S>,
     kind: Kind,
-    read_timeout: Cell<Option<Duration>>,
-    write_timeout: Cell<Option<Duration>>,
+    /// How long calls may wait in each direction, if they may at all: never `Never`.
+    read_limit: Cell<Limit>,
+    write_limit: Cell<Limit>,
     nonblocking: Cell<bool>,
     /// A listener that lingered when it was adopted: what waited in its backlog does so still.
     has_lingered: Cell<bool>,
@@ -90,8 +91,8 @@ impl<S: AsFd + From<OwnedFd>> Socket<S> {
         Rc::new(Socket {
             source: Source::new(inner),
             kind,
-            read_timeout: Cell::new(None),
-            write_timeout: Cell::new(None),
+            read_limit: Cell::new(Limit::Forever),
+            write_limit: Cell::new(Limit::Forever),
             nonblocking: Cell::new(false),
             has_lingered: Cell::new(false),
         })
@@ -109,15 +110,15 @@ impl<S: AsFd + From<OwnedFd>> Socket<S> {
         let socket = Socket::new(inner, kind);
         socket.has_lingered.set(has_lingered);
         if kind != Kind::Listener {
-            socket.read_timeout.set(read.unwrap_or_default());
-            socket.write_timeout.set(write.unwrap_or_default());
+            socket.read_limit.set(read.unwrap_or_default().into());
+            socket.write_limit.set(write.unwrap_or_default().into());
         }
         socket
     }
 
     /// Std's again, with our settings; a duplicate if there are clones.
     pub(super) fn into_std(self: Rc<Self>) -> io::Result<S> {
-        let (read, write) = (self.read_timeout.get(), self.write_timeout.get());
+        let (read, write) = (self.timeout_of(Side::Read), self.timeout_of(Side::Write));
         let (kind, nonblocking) = (self.kind, self.nonblocking.get());
         let (inner, is_alone) = match Rc::try_unwrap(self) {
             Ok(socket) => (socket.source.into_inner(), true),
@@ -143,19 +144,23 @@ impl<S: AsFd> Socket<S> {
         self.source.inner()
     }
 
-    fn timeout(&self, side: Side) -> &Cell<Option<Duration>> {
+    #[inline]
+    fn limit_cell(&self, side: Side) -> &Cell<Limit> {
         match side {
-            Side::Read => &self.read_timeout,
-            Side::Write => &self.write_timeout,
+            Side::Read => &self.read_limit,
+            Side::Write => &self.write_limit,
         }
     }
 
     pub(super) fn timeout_of(&self, side: Side) -> Option<Duration> {
-        self.timeout(side).get()
+        match self.limit_cell(side).get() {
+            Limit::Within(time) => Some(time),
+            Limit::Never | Limit::Forever => None,
+        }
     }
 
     pub(super) fn set_timeout_of(&self, side: Side, d: Option<Duration>) -> io::Result<()> {
-        self.timeout(side).set(d.map(not_zero).transpose()?);
+        self.limit_cell(side).set(d.map(not_zero).transpose()?.into());
         Ok(())
     }
 
@@ -168,12 +173,9 @@ impl<S: AsFd> Socket<S> {
     }
 
     /// How long a call in this direction may wait.
+    #[inline]
     pub(super) fn limit(&self, side: Side) -> Limit {
-        match self.timeout_of(side) {
-            _ if self.nonblocking.get() => Limit::Never,
-            None => Limit::Forever,
-            Some(time) => Limit::Within(time),
-        }
+        if self.nonblocking.get() { Limit::Never } else { self.limit_cell(side).get() }
     }
 
     /// As [`Source::run`], with a limit of the caller's.

@@ -13,6 +13,13 @@ pub(crate) enum Limit {
     Forever,
 }
 
+impl From<Option<Duration>> for Limit {
+    /// `None`: it waits for ever, as with std's time limits.
+    fn from(time: Option<Duration>) -> Limit {
+        time.map_or(Limit::Forever, Limit::Within)
+    }
+}
+
 impl Limit {
     /// When it gives up, if it begins to wait now.
     #[inline]

@@ -4,7 +4,7 @@
 //! a descriptor that can be polled is wrapped in one; the rooms above say which call, in which
 //! direction, and for how long.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::AsFd;
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::Instant;
 use rustix::net::SendFlags;
 
 use crate::error::{Interruption, Unwinding};
-use crate::hub::{self, Beginning, LineKey, Reason, Side, SourceId, Wake};
+use crate::hub::{self, Awaited, LineKey, Readiness, Reason, Side, Wake, Watched};
 use crate::wait::Limit;
 
 /// What a call that did not block came to.
@@ -33,12 +33,12 @@ pub(crate) struct Source<S: AsFd> {
     /// `None` only while `into_inner` takes it out.
     inner: Option<S>,
     /// With the poller since the first call that would have blocked; many never do.
-    id: Cell<Option<SourceId>>,
+    watched: OnceCell<Watched>,
 }
 
 impl<S: AsFd> Source<S> {
     pub(crate) fn new(inner: S) -> Source<S> {
-        Source { inner: Some(inner), id: Cell::new(None) }
+        Source { inner: Some(inner), watched: OnceCell::new() }
     }
 
     pub(crate) fn inner(&self) -> &S {
@@ -57,20 +57,26 @@ impl<S: AsFd> Source<S> {
     /// # Errors
     ///
     /// As the system says; `Other` when the thread is ending.
-    pub(crate) fn watch(&self) -> io::Result<SourceId> {
+    pub(crate) fn watch(&self) -> io::Result<()> {
+        self.readiness().map(|_| ())
+    }
+
+    fn readiness(&self) -> io::Result<&Readiness> {
         if hub::has_ended() {
             return Err(Unwinding.into());
         }
-        let id = match self.id.get() {
-            Some(id) => id,
-            None => hub::poller(|poller| poller.register(self.inner().as_fd()))?,
-        };
-        self.id.set(Some(id));
-        Ok(id)
+        if self.watched.get().is_none() {
+            let watched = hub::watch(self.inner().as_fd())?;
+            let _ = self.watched.set(watched); // nobody runs in between
+        }
+        Ok(&self.watched.get().expect("it was empty, and has been set").readiness)
     }
 
     /// Calls `attempt` until it does not say `WouldBlock`, waiting in between. Those who wait for the
     /// same direction are served first come, first served.
+    ///
+    /// What happens most is inlined here: one attempt, after one wait or none. The rest is behind
+    /// calls, so that this much stays in registers.
     ///
     /// # Errors
     ///
@@ -83,36 +89,60 @@ impl<S: AsFd> Source<S> {
         limit: Limit,
         mut attempt: impl FnMut(&S) -> io::Result<Tried<T>>,
     ) -> io::Result<T> {
-        let mut turn = Turn { source: self, side, verb, deadline: None, place: None };
-        turn.begin(limit)?;
-        loop {
-            match attempt(self.inner()) {
-                Ok(Tried::Done(value)) => {
-                    turn.leave(false);
-                    return Ok(value);
+        let call = Call { source: self, side, verb, limit };
+        let mut key = None;
+        match self.watched.get() {
+            Some(watched) if !watched.readiness.may_try(side) => {
+                if limit != Limit::Forever {
+                    return call.slowly(attempt); // a limit needs a timer, and to fail at once no line
                 }
-                Ok(Tried::CutShort(value)) => {
-                    turn.cut_short();
-                    return Ok(value);
+                match hub::await_readiness(&watched.readiness, side, Reason::new(verb)) {
+                    Awaited::Woken(place) => key = Some(place),
+                    Awaited::Ended(place, how) => return Err(call.give_up(place, how)),
+                    Awaited::Not => return call.slowly(attempt),
                 }
-                Err(error) => turn.failed(error, limit)?,
+            }
+            _ if hub::is_allowed() => {}
+            _ => return call.slowly(attempt),
+        }
+        let place = Place { source: self, side, key }; // should the attempt panic
+        let result = attempt(self.inner());
+        let key = place.keep();
+        match result {
+            Ok(tried) => Ok(self.served(side, key, tried)),
+            Err(error) => call.again(key, None, error, attempt),
+        }
+    }
+
+    /// A call has succeeded: it leaves its place in line, if it has one.
+    #[inline(always)]
+    fn served<T>(&self, side: Side, key: Option<LineKey>, tried: Tried<T>) -> T {
+        let (value, cut_short) = match tried {
+            Tried::Done(value) => (value, false),
+            Tried::CutShort(value) => (value, true),
+        };
+        if let Some(watched) = self.watched.get() {
+            match key {
+                Some(key) => leave(&watched.readiness, side, key, cut_short),
+                None if cut_short => watched.readiness.cut_short(side),
+                None => {}
             }
         }
+        value
     }
 
     /// Lets those who wait on that side try again: something has happened that the kernel does not
     /// tell.
     pub(crate) fn nudge(&self, side: Side) {
-        let Some(id) = self.id.get() else { return };
-        let first = hub::existing_poller(|poller| poller.nudge(id, side)).flatten();
-        if let Some(ticket) = first {
+        let Some(watched) = self.watched.get() else { return };
+        if let Some(ticket) = watched.readiness.became_ready(side, false) {
             hub::unpark(ticket, 0);
         }
     }
 
-    fn forget_source(&self) {
-        if let Some(id) = self.id.take() {
-            hub::existing_poller(|poller| poller.deregister(id, self.inner().as_fd()));
+    fn forget_source(&mut self) {
+        if let Some(watched) = self.watched.take() {
+            hub::unwatch(&watched, self.inner().as_fd());
         }
     }
 }
@@ -123,135 +153,150 @@ impl<S: AsFd> Drop for Source<S> {
     }
 }
 
-/// One call's turn at a descriptor: from its first wait until the end it has a place in line.
-struct Turn<'a, S: AsFd> {
+/// A call at a descriptor, as it was asked for. By value, because what is lent to a function that is
+/// not inlined has to be in memory, also when that function is not called.
+#[derive(Debug)]
+struct Call<'a, S: AsFd> {
     source: &'a Source<S>,
     side: Side,
     verb: &'static &'static str,
-    deadline: Option<Instant>,
-    place: Option<LineKey>,
+    limit: Limit,
 }
 
-impl<S: AsFd> Turn<'_, S> {
-    /// Comes to its first attempt: at once as a rule, else when it is its turn.
-    #[inline(always)]
-    fn begin(&mut self, limit: Limit) -> io::Result<()> {
-        // A limit needs a timer, and to fail at once no line.
-        let (id, for_ever) = (self.source.id.get(), limit == Limit::Forever);
-        match hub::begin_call(id, self.side, Reason::new(self.verb), for_ever) {
-            Beginning::Try => Ok(()),
-            Beginning::Filed(key) => {
-                self.place = Some(key);
-                match hub::await_turn() {
-                    Ok(Wake::Ready(_)) => Ok(()),
-                    other => self.waited(other),
-                }
-            }
-            Beginning::Unclear => self.begin_slowly(limit),
+impl<'a, S: AsFd> Call<'a, S> {
+    fn place(&self, key: Option<LineKey>) -> Place<'a, S> {
+        Place { source: self.source, side: self.side, key }
+    }
+
+    /// The wait has ended, but not because it is our turn.
+    #[cold]
+    fn give_up(self, key: LineKey, how: Result<Wake, Interruption>) -> io::Error {
+        match outcome(self.place(Some(key)), how) {
+            Ok(_) => io::ErrorKind::WouldBlock.into(), // it was our turn after all
+            Err(error) => error,
         }
     }
 
+    /// All of it, for those who are not as most are: others may get a turn first, and there may be a
+    /// limit.
+    #[cold]
     #[inline(never)]
-    fn begin_slowly(&mut self, limit: Limit) -> io::Result<()> {
+    fn slowly<T>(self, mut attempt: impl FnMut(&S) -> io::Result<Tried<T>>) -> io::Result<T> {
         if let Err(interruption) = hub::spend() {
             return Err(hub::raise(interruption).into());
         }
+        let (mut place, mut deadline) = (self.place(None), None);
         // Who unwinds must not wait, but may find what has come since somebody last looked.
-        if limit != Limit::Never && !self.may_try() && !thread::panicking() {
-            self.wait(limit)?;
-        }
-        Ok(())
-    }
-
-    /// Is there hope, and nobody who waits already?
-    fn may_try(&self) -> bool {
-        let side = self.side;
-        let Some(id) = self.source.id.get() else { return true };
-        hub::existing_poller(|poller| poller.may_try(id, side)).unwrap_or(true)
-    }
-
-    /// The call failed. Returns when it is to be tried again.
-    #[inline(never)]
-    fn failed(&mut self, error: io::Error, limit: Limit) -> io::Result<()> {
-        match error.kind() {
-            io::ErrorKind::Interrupted => Ok(()),
-            io::ErrorKind::WouldBlock if limit != Limit::Never => {
-                self.would_block()?;
-                self.wait(limit)
+        let waits = self.limit != Limit::Never && !hub::has_ended() && !thread::panicking();
+        match self.source.watched.get() {
+            Some(watched) if waits && !watched.readiness.may_try(self.side) => {
+                deadline = self.limit.deadline();
+                place = self.wait(place, &watched.readiness, deadline)?;
             }
-            _ => Err(error),
+            _ => {}
+        }
+        match attempt(self.source.inner()) {
+            Ok(tried) => Ok(self.source.served(self.side, place.keep(), tried)),
+            Err(error) => self.again(place.keep(), deadline, error, attempt),
         }
     }
 
-    /// The kernel said so. From now on the poller watches the descriptor, if it did not before.
-    fn would_block(&self) -> io::Result<()> {
-        let id = self.source.watch()?;
-        hub::poller(|poller| poller.would_block(id, self.side));
-        Ok(())
+    /// An attempt has failed. Returns when one has not.
+    #[cold]
+    #[inline(never)]
+    fn again<T>(
+        self,
+        key: Option<LineKey>,
+        mut deadline: Option<Instant>,
+        mut error: io::Error,
+        mut attempt: impl FnMut(&S) -> io::Result<Tried<T>>,
+    ) -> io::Result<T> {
+        let mut place = self.place(key);
+        loop {
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock if self.limit != Limit::Never => {
+                    // From now on the poller watches the descriptor, if it did not before.
+                    let readiness = self.source.readiness()?;
+                    readiness.would_block(self.side);
+                    deadline = deadline.or_else(|| self.limit.deadline());
+                    place = self.wait(place, readiness, deadline)?;
+                }
+                _ => return Err(error),
+            }
+            match attempt(self.source.inner()) {
+                Ok(tried) => return Ok(self.source.served(self.side, place.keep(), tried)),
+                Err(another) => error = another,
+            }
+        }
     }
 
     /// Waits for its turn to try.
-    fn wait(&mut self, limit: Limit) -> io::Result<()> {
-        let Some(id) = self.source.id.get() else { return Ok(()) };
-        if self.deadline.is_none() {
-            self.deadline = limit.deadline();
-        }
-        let (side, place) = (self.side, &mut self.place);
-        let woken = hub::park(Reason::new(self.verb), self.deadline, |ticket| {
-            hub::poller(|poller| match place {
-                Some(key) => poller.stay(id, side, *key, ticket),
-                None => *place = poller.join(id, side, ticket),
-            });
+    fn wait(
+        &self,
+        mut place: Place<'a, S>,
+        readiness: &Readiness,
+        deadline: Option<Instant>,
+    ) -> io::Result<Place<'a, S>> {
+        let (reason, key) = (Reason::new(self.verb), &mut place.key);
+        let how = hub::park_at_descriptor(reason, deadline, |ticket| match key {
+            Some(key) => readiness.stay(self.side, *key, ticket),
+            None => *key = Some(readiness.join(self.side, ticket)),
         });
-        self.waited(woken)
+        outcome(place, how)
     }
+}
 
-    #[inline(never)]
-    fn waited(&mut self, how: Result<Wake, Interruption>) -> io::Result<()> {
-        match how {
-            Ok(Wake::Ready(_)) => Ok(()),
-            Ok(Wake::Elapsed) => Err(io::ErrorKind::TimedOut.into()),
-            Err(interruption) => {
-                // Left before unwinding: the next in line may be what everybody waits for.
-                self.leave(false);
-                Err(hub::raise(interruption).into())
-            }
-        }
-    }
-
-    /// The kernel has transferred less than it was asked to.
-    #[inline(always)]
-    fn cut_short(&mut self) {
-        match (self.place, self.source.id.get()) {
-            (Some(_), _) => self.leave(true),
-            (None, Some(id)) => {
-                let side = self.side;
-                hub::existing_poller(|poller| poller.cut_short(id, side));
-            }
-            (None, None) => {}
-        }
-    }
-
-    #[cold]
-    fn leave_late(&mut self) {
-        self.leave(false);
-    }
-
-    #[inline(always)]
-    fn leave(&mut self, cut_short: bool) {
-        if let (Some(key), Some(id)) = (self.place.take(), self.source.id.get()) {
-            hub::leave_source(id, self.side, key, cut_short);
+/// What a wait for a turn came to.
+fn outcome<S: AsFd>(
+    place: Place<'_, S>,
+    how: Result<Wake, Interruption>,
+) -> io::Result<Place<'_, S>> {
+    match how {
+        Ok(Wake::Ready(_)) => Ok(place),
+        Ok(Wake::Elapsed) => Err(io::ErrorKind::TimedOut.into()),
+        Err(interruption) => {
+            drop(place); // before unwinding: the next in line may be what everybody waits for
+            Err(hub::raise(interruption).into())
         }
     }
 }
 
-impl<S: AsFd> Drop for Turn<'_, S> {
-    /// So short, because most have left before.
+/// A place in the line of a descriptor, if there is one. Left when it is dropped.
+struct Place<'a, S: AsFd> {
+    source: &'a Source<S>,
+    side: Side,
+    key: Option<LineKey>,
+}
+
+impl<S: AsFd> Place<'_, S> {
+    /// The place is the caller's to leave.
+    #[inline(always)]
+    fn keep(mut self) -> Option<LineKey> {
+        self.key.take()
+    }
+
+    #[cold]
+    fn leave(source: &Source<S>, side: Side, key: LineKey) {
+        if let Some(watched) = source.watched.get() {
+            leave(&watched.readiness, side, key, false);
+        }
+    }
+}
+
+impl<S: AsFd> Drop for Place<'_, S> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.place.is_some() {
-            self.leave_late();
+        if let Some(key) = self.key {
+            Place::leave(self.source, self.side, key);
         }
+    }
+}
+
+#[inline(always)]
+fn leave(readiness: &Readiness, side: Side, key: LineKey, cut_short: bool) {
+    if let Some(next) = readiness.leave(side, key, cut_short) {
+        hub::unpark(next, 0);
     }
 }
 

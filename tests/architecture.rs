@@ -28,7 +28,8 @@ const FLOORS: &[&[&str]] = &[
 const HUB: &[&[&str]] = &[
     &["ticket", "dice"],
     &["line", "run_queue", "timers", "holds", "inbox"],
-    &["poller", "task"],
+    &["readiness", "task"],
+    &["poller"],
     &["table"],
     &["tasks"],
     &["scheduler"],

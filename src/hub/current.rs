@@ -39,6 +39,10 @@ thread_local! {
     static ON_ERROR: Undropped<ErrorHook> = const { RefCell::new(ManuallyDrop::new(None)) };
     static ENDED: Cell<bool> = const { Cell::new(false) };
 
+    /// Calls that need not wait, until somebody looks closer: see [`Scheduler::spend`]. Outside of
+    /// the hub, because most of these calls need nothing else of it.
+    static ALLOWANCE: Cell<u32> = const { Cell::new(0) };
+
     static CARETAKER: Caretaker = const { Caretaker };
 }
 
@@ -80,6 +84,22 @@ pub(super) fn with_existing<R>(f: impl FnOnce(&mut Scheduler) -> R) -> Option<R>
 pub(super) fn existing() -> Option<RefMut<'static, Scheduler>> {
     let hub = sys::local::cell(&HUB).borrow_mut();
     RefMut::filter_map(hub, |hub| hub.as_deref_mut()).ok()
+}
+
+/// Counts a call that need not wait. False: it is time to look closer.
+#[inline(always)]
+pub(crate) fn is_allowed() -> bool {
+    let left = ALLOWANCE.get();
+    if left == 0 || cfg!(hard_switch) {
+        return false;
+    }
+    ALLOWANCE.set(left - 1);
+    true
+}
+
+/// So many more such calls need no closer look.
+pub(super) fn allow(calls: u32) {
+    ALLOWANCE.set(calls);
 }
 
 /// Has this thread's hub ended?

@@ -16,10 +16,12 @@ mod dice;
 mod holds;
 mod inbox;
 mod line;
-mod poller;
+mod readiness;
 mod run_queue;
-mod task;
 mod timers;
+
+mod poller;
+mod task;
 
 mod table;
 mod tasks;
@@ -38,19 +40,20 @@ pub use snapshot::{Dump, DumpEntry};
 pub use ticket::GreenletId;
 
 pub(crate) use current::{
-    drop_locals, has_ended, quietly, report_current, report_panic, run_body, spawn,
+    drop_locals, has_ended, is_allowed, quietly, report_current, report_panic, run_body, spawn,
 };
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{
-    Beginning, after, await_turn, begin_call, call_at_end, cancel_timeout, catching, change_holder,
-    current, current_task, existing_poller, expect, forget_hold, has_come, has_not_begun,
-    has_refused, hold_kill, idle, is_to_be_interrupted, kill, kill_next, leave_source, local,
-    name_of, note_hold, outlive, park, park_hard, poller, quiet_remote, raise, raise_cause,
-    release_kill, set_local, shield, sleep_until, spend, start, start_timeout, timeout_is_pending,
-    unpark, unpark_next, waits, watch_refusal, yield_now, yield_to_next,
+    Awaited, after, await_readiness, call_at_end, cancel_timeout, catching, change_holder, current,
+    current_task, expect, forget_hold, has_come, has_not_begun, has_refused, hold_kill, idle,
+    is_to_be_interrupted, kill, kill_next, local, name_of, note_hold, outlive, park,
+    park_at_descriptor, park_hard, quiet_remote, raise, raise_cause, release_kill, set_local,
+    shield, sleep_until, spend, start, start_timeout, timeout_is_pending, unpark, unpark_next,
+    unwatch, waits, watch, watch_refusal, yield_now, yield_to_next,
 };
-pub(crate) use poller::{SHORT_READS_TELL, Side, SourceId};
+pub(crate) use poller::{SHORT_READS_TELL, Watched};
+pub(crate) use readiness::{Readiness, Side};
 pub(crate) use scheduler::{Birth, Start};
 pub(crate) use snapshot::dump;
 pub(crate) use task::LocalKey;

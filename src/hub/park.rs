@@ -17,6 +17,8 @@
 //! `park` never unwinds; it returns an [`Interruption`], so that its caller can leave its line
 //! first. What that looks like to the user is decided in one place, [`raise`].
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::panic::{self, Location};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,7 +27,8 @@ use super::current::{self, report_current, with, with_existing};
 use super::holds::Holder;
 use super::inbox::{Inbox, Remote};
 use super::line::LineKey;
-use super::poller::{Side, SourceId};
+use super::poller::Watched;
+use super::readiness::{Readiness, Side};
 use super::scheduler::{AlarmKind, Scheduler};
 use super::task::{Kill, LocalKey, State, Task};
 use super::tasks::{Killed, Refusal};
@@ -162,21 +165,26 @@ pub(crate) fn idle() -> Result<(), Interruption> {
 /// # Errors
 ///
 /// When that turn was used to interrupt the caller.
-#[inline]
+#[inline(always)]
 pub(crate) fn spend() -> Result<(), Interruption> {
-    if with_existing(Scheduler::spend) == Some(true) { spend_slow() } else { Ok(()) }
+    if current::is_allowed() { Ok(()) } else { spend_slow() }
 }
 
 #[cold]
 fn spend_slow() -> Result<(), Interruption> {
+    let more = match with_existing(Scheduler::spend) {
+        Some(None) => None,
+        Some(more) => more,
+        None => Some(1), // without a hub there is nobody else to run
+    };
+    if let Some(more) = more {
+        current::allow(more - 1); // this call is one of them
+        return Ok(());
+    }
     match yield_now() {
         // It need not wait, so that it may not wait is no reason to fail.
         Err(Interruption::Unwinding) => Ok(()),
-        Ok(()) => {
-            with(Scheduler::spend); // for the call that is about to be made
-            Ok(())
-        }
-        interrupted => interrupted,
+        other => other,
     }
 }
 
@@ -516,7 +524,7 @@ pub(crate) fn forget_hold(id: HoldId) {
 /// # Errors
 ///
 /// If the system has no descriptor left to be woken by.
-pub(crate) fn quiet_remote() -> std::io::Result<Remote> {
+pub(crate) fn quiet_remote() -> io::Result<Remote> {
     with(|hub| hub.inbox().map(Inbox::quiet_remote))
 }
 
@@ -537,72 +545,75 @@ pub(crate) fn has_come(count: usize) {
 
 // ── descriptors ──
 
-/// Uses the poller of this thread's hub.
-#[inline]
-pub(crate) fn poller<R>(f: impl FnOnce(&mut super::poller::Poller) -> R) -> R {
-    with(|hub| f(&mut hub.poller))
-}
-
-/// As [`poller`], for destructors.
-pub(crate) fn existing_poller<R>(f: impl FnOnce(&mut super::poller::Poller) -> R) -> Option<R> {
-    with_existing(|hub| f(&mut hub.poller))
-}
-
-/// How a call at a descriptor begins.
-#[derive(Debug)]
-pub(crate) enum Beginning {
-    /// It is tried.
-    Try,
-    /// It waits for its turn, at that place in line: [`await_turn`].
-    Filed(LineKey),
-    /// Neither: somebody has to look closer.
-    Unclear,
-}
-
-/// A call at a descriptor begins: may it be tried? If not, and if it is to wait for ever and nothing
-/// is to be looked at first, the current task is in line when this returns.
-///
-/// All under one borrow, because this is what a server does most; the steps are those of [`spend`],
-/// and of [`park`] up to its switch.
-#[inline(always)]
-pub(crate) fn begin_call(
-    source: Option<SourceId>,
-    side: Side,
-    reason: Reason,
-    for_ever: bool,
-) -> Beginning {
-    let Some(mut hub) = current::existing() else { return Beginning::Unclear };
-    match source {
-        Some(id) if !hub.poller.may_try(id, side) => {
-            if !for_ever || thread::panicking() || trace::is_listened_to() {
-                return Beginning::Unclear;
-            }
-            let ticket = hub.tasks.try_begin_wait(reason);
-            let place = ticket.and_then(|ticket| hub.poller.join(id, side, ticket));
-            place.map_or(Beginning::Unclear, Beginning::Filed)
-        }
-        _ if hub.spend() => Beginning::Unclear,
-        _ => Beginning::Try,
-    }
-}
-
-/// Waits after [`Beginning::Filed`].
+/// Has the poller of this thread's hub watch a descriptor.
 ///
 /// # Errors
 ///
-/// When the wait was interrupted. The place in line is to be left in any case.
+/// As the system says.
+pub(crate) fn watch(fd: BorrowedFd<'_>) -> io::Result<Watched> {
+    with(|hub| hub.poller.register(fd))
+}
+
+/// The opposite, before the descriptor is closed.
+pub(crate) fn unwatch(watched: &Watched, fd: BorrowedFd<'_>) {
+    with_existing(|hub| hub.poller.deregister(watched, fd));
+}
+
+/// What a wait in the line of a descriptor came to.
+#[derive(Debug)]
+pub(crate) enum Awaited {
+    /// It has not begun: something is to be looked at first, by [`park_at_descriptor`].
+    Not,
+    /// It is the caller's turn.
+    Woken(LineKey),
+    /// Something else ended it. The place in line is still there.
+    Ended(LineKey, Result<Wake, Interruption>),
+}
+
+/// Joins the line of a descriptor and waits in it: [`park`] for what a server does most, all in
+/// sight of the compiler.
 #[inline(always)]
-pub(crate) fn await_turn() -> Result<Wake, Interruption> {
-    switch()?;
+pub(crate) fn await_readiness(readiness: &Readiness, side: Side, reason: Reason) -> Awaited {
+    if thread::panicking() || trace::is_listened_to() {
+        return Awaited::Not;
+    }
+    let Some(mut hub) = current::existing() else { return Awaited::Not };
+    let Some(ticket) = hub.tasks.try_begin_wait(reason) else { return Awaited::Not };
+    hub.poller.begin_waiting();
+    drop(hub);
+    let key = readiness.join(side, ticket);
+    let switched = switch();
+    let Some(mut hub) = current::existing() else {
+        return Awaited::Ended(key, Err(Interruption::Unwinding));
+    };
+    hub.poller.end_waiting();
+    if switched.is_ok() && hub.tasks.was_woken() {
+        return Awaited::Woken(key);
+    }
+    drop(hub);
+    Awaited::Ended(key, end_of_wait(switched))
+}
+
+#[cold]
+fn end_of_wait(switched: Result<(), Interruption>) -> Result<Wake, Interruption> {
+    switched?;
     with(|hub| hub.tasks.end_wait())
 }
 
-/// Leaves the line of a descriptor and lets the next in line try, if there is anything to try for;
-/// with `cut_short`, after a short transfer.
-#[inline(always)]
-pub(crate) fn leave_source(id: SourceId, side: Side, key: LineKey, cut_short: bool) {
-    let Some(mut hub) = current::existing() else { return };
-    if let Some(next) = hub.poller.leave(id, side, key, cut_short) {
-        hub.tasks.wake(next, 0);
+/// As [`park`]; `arm` files the ticket in the line of a descriptor.
+pub(crate) fn park_at_descriptor(
+    reason: Reason,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Interruption> {
+    let mut is_counted = false;
+    let result = park(reason, deadline, |ticket| {
+        with(|hub| hub.poller.begin_waiting());
+        is_counted = true;
+        arm(ticket);
+    });
+    if is_counted {
+        with_existing(|hub| hub.poller.end_waiting());
     }
+    result
 }

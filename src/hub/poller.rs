@@ -1,27 +1,13 @@
 //! Readiness of descriptors, and who waits for it.
 //!
-//! Every source is registered once, for both directions, edge-triggered. The kernel then tells a
-//! *change* once; so readiness is stored, and only two things clear it: the kernel's "would block",
-//! and a transfer that a stream socket cut short, which says the same without another call. An
-//! event that comes before anybody waits is thereby not lost.
-//!
-//! ```text
-//!                 event                         would block, or cut short (*)
-//!   (not ready) --------> ready: calls are tried -----------------------------> (not ready)
-//!        calls go to the line, the first in line is woken by the event
-//!
-//!   (*) not after the peer has hung up, or sent urgent data, or an error was seen: then there may
-//!       be more, and no further event
-//! ```
-//!
-//! The first in line keeps its place while it tries again, so that a newcomer cannot overtake it;
-//! it leaves when it is served or gives up, and then passes on what readiness is left.
+//! Every source is registered once, for both directions, edge-triggered. What the kernel tells is
+//! kept in its [`Readiness`], which the source and the poller share.
 //!
 //! This file hands out tickets; it wakes nobody.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use super::line::{Line, LineKey};
+use super::readiness::{Readiness, Side};
 use super::ticket::Ticket;
 use crate::sys;
 
@@ -41,13 +27,6 @@ const WAKER: Token = Token(usize::MAX);
 
 /// mio waits in whole milliseconds, rounded up. What is nearer is waited for in nanoseconds.
 const COARSE: Duration = Duration::from_millis(1);
-
-/// One direction of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Read,
-    Write,
-}
 
 /// A registered descriptor. Its number is not used again, so a late event of an earlier source in
 /// the same slot is told apart.
@@ -78,10 +57,9 @@ pub(crate) struct Poller {
     /// Opened when it is first needed: a hub that only sleeps and switches has no descriptor.
     system: Option<System>,
     sources: Slab<Source>,
-    /// The numbers under which the system watches somebody's descriptor.
-    watched: HashSet<RawFd>,
+    watched: Numbers,
     generation: u32,
-    /// Tickets in all lines.
+    /// How many wait for a descriptor, or have been woken and not run yet.
     waiting: usize,
 }
 
@@ -96,32 +74,42 @@ struct Source {
     generation: u32,
     /// What is watched in place of a descriptor that another source has already.
     duplicate: Option<OwnedFd>,
-    read: Direction,
-    write: Direction,
+    readiness: Rc<Readiness>,
 }
 
-#[derive(Debug)]
-struct Direction {
-    ready: bool,
-    /// The peer hung up or sent urgent data, or an error was seen: readiness that a short transfer
-    /// does not use up.
-    lasts: bool,
-    line: Line<Ticket>,
+/// A descriptor that is watched, as its owner knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    id: SourceId,
+    pub(crate) readiness: Rc<Readiness>,
 }
 
-impl Default for Direction {
-    /// Ready until the kernel says otherwise: a first call is simply tried.
-    fn default() -> Direction {
-        Direction { ready: true, lasts: false, line: Line::default() }
+/// The numbers under which the system watches somebody's descriptor: a bit each. The system gives
+/// the lowest number that is free, so there are about as many bits as descriptors.
+#[derive(Debug, Default)]
+struct Numbers(Vec<u64>);
+
+impl Numbers {
+    fn place(number: RawFd) -> (usize, u64) {
+        (number as usize / 64, 1 << (number % 64))
     }
-}
 
-impl Source {
-    fn side(&mut self, side: Side) -> &mut Direction {
-        match side {
-            Side::Read => &mut self.read,
-            Side::Write => &mut self.write,
+    fn contains(&self, number: RawFd) -> bool {
+        let (word, bit) = Numbers::place(number);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    fn insert(&mut self, number: RawFd) {
+        let (word, bit) = Numbers::place(number);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
         }
+        self.0[word] |= bit;
+    }
+
+    fn remove(&mut self, number: RawFd) {
+        let (word, bit) = Numbers::place(number);
+        self.0[word] &= !bit;
     }
 }
 
@@ -145,109 +133,49 @@ impl Poller {
     ///
     /// As the kernel says: no descriptor left for the poller or a duplicate, too many watches, or a
     /// file that cannot be polled.
-    pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<SourceId> {
+    pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<Watched> {
         self.generation = self.generation.wrapping_add(1) & 0x7FFF_FFFF; // never WAKER's
         let generation = self.generation;
         let slot = self.sources.vacant_key() as u32;
         let id = SourceId { slot, generation };
-        let is_watched = self.watched.contains(&fd.as_raw_fd());
+        let is_watched = self.watched.contains(fd.as_raw_fd());
         let duplicate = if is_watched { Some(fd.try_clone_to_owned()?) } else { None };
         let number = duplicate.as_ref().map_or(fd, AsFd::as_fd).as_raw_fd();
         let registry = self.system()?.poll.registry();
         registry.register(&mut SourceFd(&number), id.token(), interest())?;
         self.watched.insert(number);
-        let (read, write) = (Direction::default(), Direction::default());
-        self.sources.insert(Source { generation, duplicate, read, write });
-        Ok(id)
+        let readiness = Rc::<Readiness>::default();
+        self.sources.insert(Source { generation, duplicate, readiness: Rc::clone(&readiness) });
+        Ok(Watched { id, readiness })
     }
 
     /// To be called before the descriptor is closed: a duplicate elsewhere would keep the
     /// registration alive, and nobody could remove it any more.
-    pub(crate) fn deregister(&mut self, id: SourceId, fd: BorrowedFd<'_>) {
-        if self.source(id).is_none() {
-            return;
+    pub(crate) fn deregister(&mut self, watched: &Watched, fd: BorrowedFd<'_>) {
+        let id = watched.id;
+        let there = self.sources.get(id.slot as usize);
+        if there.is_none_or(|source| source.generation != id.generation) {
+            return; // it was watched by a hub that has ended
         }
         let source = self.sources.remove(id.slot as usize);
-        debug_assert!(source.read.line.is_empty() && source.write.line.is_empty());
         let number = source.duplicate.as_ref().map_or(fd, AsFd::as_fd).as_raw_fd();
-        self.watched.remove(&number);
+        self.watched.remove(number);
         if let Some(system) = &self.system {
             // It fails only if the descriptor is gone already, and the registration with it.
             let _ = system.poll.registry().deregister(&mut SourceFd(&number));
         }
     }
 
+    /// Somebody is about to wait for a descriptor.
     #[inline]
-    fn source(&mut self, id: SourceId) -> Option<&mut Source> {
-        let source = self.sources.get_mut(id.slot as usize)?;
-        (source.generation == id.generation).then_some(source)
-    }
-
-    /// May a newcomer try its call at once? Not if it would fail, and not past those who wait.
-    #[inline]
-    pub(crate) fn may_try(&mut self, id: SourceId, side: Side) -> bool {
-        self.source(id).is_none_or(|source| {
-            let direction = source.side(side);
-            direction.ready && direction.line.is_empty()
-        })
-    }
-
-    /// The kernel said "would block".
-    pub(crate) fn would_block(&mut self, id: SourceId, side: Side) {
-        if let Some(source) = self.source(id) {
-            source.side(side).ready = false;
-        }
-    }
-
-    /// A stream socket transferred less than it was asked to.
-    #[inline]
-    pub(crate) fn cut_short(&mut self, id: SourceId, side: Side) {
-        if let Some(source) = self.source(id) {
-            let direction = source.side(side);
-            direction.ready &= direction.lasts;
-        }
-    }
-
-    /// Something has happened that the kernel does not tell. Whoever is to try is returned.
-    pub(crate) fn nudge(&mut self, id: SourceId, side: Side) -> Option<Ticket> {
-        let direction = self.source(id)?.side(side);
-        direction.ready = true;
-        direction.line.first().copied()
-    }
-
-    /// Joins the line. The source must be registered.
-    #[inline]
-    pub(crate) fn join(&mut self, id: SourceId, side: Side, ticket: Ticket) -> Option<LineKey> {
-        let source = self.source(id)?;
-        let key = source.side(side).line.push(ticket);
+    pub(crate) fn begin_waiting(&mut self) {
         self.waiting += 1;
-        Some(key)
     }
 
-    /// Waits again, at the same place, under a new ticket.
-    pub(crate) fn stay(&mut self, id: SourceId, side: Side, key: LineKey, ticket: Ticket) {
-        let place = self.source(id).and_then(|source| source.side(side).line.get_mut(key));
-        if let Some(place) = place {
-            *place = ticket;
-        }
-    }
-
-    /// Leaves the line; with `cut_short`, after a [short transfer](Poller::cut_short). Whoever is to
-    /// try next is returned, if there is anything to try for.
+    /// He runs again.
     #[inline]
-    pub(crate) fn leave(
-        &mut self,
-        id: SourceId,
-        side: Side,
-        key: LineKey,
-        cut_short: bool,
-    ) -> Option<Ticket> {
-        let direction = self.source(id)?.side(side);
-        direction.ready &= !cut_short | direction.lasts;
-        let left = direction.line.remove(key).is_some();
-        let next = if direction.ready { direction.line.first().copied() } else { None };
-        self.waiting -= usize::from(left);
-        next
+    pub(crate) fn end_waiting(&mut self) {
+        self.waiting -= 1;
     }
 
     /// Does anybody wait for a descriptor?
@@ -298,12 +226,12 @@ impl Poller {
             let (end, failed) = (event.is_read_closed(), event.is_error());
             let lasts = end || failed || event.is_priority();
             if lasts || event.is_readable() {
-                source.read.became_ready(lasts).map(&mut wake);
+                source.readiness.became_ready(Side::Read, lasts).map(&mut wake);
             }
             // Closed for writing means hung up, which closes reading, or an error.
             let lasts = lasts && (failed || event.is_write_closed());
             if lasts || event.is_writable() {
-                source.write.became_ready(lasts).map(&mut wake);
+                source.readiness.became_ready(Side::Write, lasts).map(&mut wake);
             }
         }
     }
@@ -319,13 +247,3 @@ fn interest() -> Interest {
 
 /// Does a short read say that there is no more? Only where urgent data is announced.
 pub(crate) const SHORT_READS_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
-impl Direction {
-    /// Whoever is to try is returned.
-    #[inline]
-    fn became_ready(&mut self, lasts: bool) -> Option<Ticket> {
-        self.ready = true;
-        self.lasts |= lasts;
-        self.line.first().copied()
-    }
-}

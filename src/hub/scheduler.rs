@@ -36,7 +36,7 @@ const BUDGET: u32 = 128;
 const SLICE: Duration = Duration::from_millis(2);
 
 /// The clock is asked at each 32nd of these calls at the least.
-const LAZIEST_ASK: u32 = 31;
+const LAZIEST_ASK: u32 = 32;
 
 /// How often free stacks are asked for their memory.
 const REAP_EVERY: Duration = Duration::from_secs(1);
@@ -124,8 +124,8 @@ pub(crate) struct Scheduler {
     look_after: u32,
     /// Calls since the last switch that did not wait.
     spent: u32,
-    /// All ones: the clock is asked at calls whose number ends in these.
-    ask_mask: u32,
+    /// After so many of them the clock is asked.
+    allowance: u32,
     births: u64,
     timeouts: u64,
     /// The report of a wait that nothing could end, on its way to be raised.
@@ -159,7 +159,7 @@ impl Scheduler {
             switches: 0,
             look_after: 8,
             spent: 0,
-            ask_mask: 3,
+            allowance: 4,
             births: 0,
             timeouts: 0,
             stuck: None,
@@ -245,30 +245,24 @@ impl Scheduler {
         self.timers.cancel(key);
     }
 
-    /// Counts a call that need not wait. True: it is time to yield.
-    #[inline]
-    pub(super) fn spend(&mut self) -> bool {
-        self.spent += 1;
-        if self.spent & self.ask_mask == self.ask_mask && self.slice_is_over() {
-            return true;
-        }
-        cfg!(hard_switch) || self.spent >= BUDGET
-    }
-
-    /// Asks the clock, which costs as much as several calls of the quicker kind; so the more seldom,
-    /// the quicker they have been.
-    #[cold]
-    fn slice_is_over(&mut self) -> bool {
+    /// As many calls that need not wait as were last allowed have been made, by whomever. So many
+    /// more are allowed; `None`: it is time to yield.
+    ///
+    /// The clock is asked each time, which costs as much as several calls of the quicker kind; so the
+    /// more seldom, the quicker they have been.
+    pub(super) fn spend(&mut self) -> Option<u32> {
+        self.spent += self.allowance;
         let since_look = self.now.elapsed();
         if since_look >= SLICE {
-            self.ask_mask >>= 1;
+            self.allowance = (self.allowance / 2).max(1);
             self.switches = LOOK_EVERY; // a look is overdue, too
-            return true;
+            return None;
         }
         if since_look < SLICE / 8 {
-            self.ask_mask = (self.ask_mask << 1 | 1) & LAZIEST_ASK;
+            self.allowance = (self.allowance * 2).min(LAZIEST_ASK);
         }
-        false
+        let left = BUDGET.saturating_sub(self.spent);
+        if cfg!(hard_switch) || left == 0 { None } else { Some(self.allowance.min(left)) }
     }
 
     /// As [`Tasks::kill`]; one that was to start later is taken from the timers, too.
@@ -323,8 +317,18 @@ impl Scheduler {
     /// Chooses who runs next; waits for events if nobody can.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Coro> {
+        if self.switches < self.look_after {
+            if let Some(turn) = self.tasks.run.pop().and_then(|id| self.take_turn(id)) {
+                return turn;
+            }
+        }
+        self.next_after_a_look()
+    }
+
+    /// As `next`, when it is time to look at the world, or nobody is ready.
+    #[inline(never)]
+    fn next_after_a_look(&mut self) -> Option<Coro> {
         loop {
-            self.switches += 1;
             if self.switches >= self.look_after {
                 self.pace();
                 if self.have_arrived() {
@@ -333,22 +337,32 @@ impl Scheduler {
                 }
             }
             while let Some(id) = self.tasks.run.pop() {
-                // It may have been killed before it began, and its slot be somebody else's by now.
-                let Some(task) = self.tasks.task(id) else { continue };
-                task.set_state(State::Running);
-                let coro = task.coro.take();
-                self.tasks.current = id;
-                self.spent = 0;
-                if coro.is_none() {
-                    self.pause = Pause::Main;
+                if let Some(turn) = self.take_turn(id) {
+                    return turn;
                 }
-                return coro;
             }
+            self.switches += 1;
             if let Some(pause) = self.idle() {
                 self.pause = pause;
                 return None;
             }
         }
+    }
+
+    /// It is that task's turn, if there is such a task: it may have been killed before it began, and
+    /// its slot be somebody else's by now.
+    #[inline(always)]
+    fn take_turn(&mut self, id: TaskId) -> Option<Option<Coro>> {
+        let task = self.tasks.task(id)?;
+        task.set_state(State::Running);
+        let coro = task.coro.take();
+        self.tasks.current = id;
+        self.switches += 1;
+        self.spent = 0;
+        if coro.is_none() {
+            self.pause = Pause::Main;
+        }
+        Some(coro)
     }
 
     /// Nobody can run.

@@ -109,6 +109,12 @@ impl Tasks {
         Some(task.next_turn(id))
     }
 
+    /// Has somebody used the ticket of the current task's last wait?
+    #[inline(always)]
+    pub(super) fn was_woken(&mut self) -> bool {
+        self.running().answer.number().is_some()
+    }
+
     /// The current task runs again after a wait.
     #[inline]
     pub(super) fn end_wait(&mut self) -> Result<Wake, Interruption> {

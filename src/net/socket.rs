@@ -207,7 +207,7 @@ impl<S: AsFd> Socket<S> {
 impl<S: AsFd> Socket<S> {
     pub(super) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let room = buf.len();
-        self.read_by(room, |socket| Ok(recv(socket, &mut *buf, RecvFlags::DONTWAIT)?.1))
+        self.read_by(room, move |socket| Ok(recv(socket, &mut *buf, RecvFlags::DONTWAIT)?.1))
     }
 
     pub(super) fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -221,7 +221,7 @@ impl<S: AsFd> Socket<S> {
     }
 
     pub(super) fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.write_by(buf.len(), |socket| send(socket, buf, send_flags()))
+        self.write_by(buf.len(), move |socket| send(socket, buf, send_flags()))
     }
 
     pub(super) fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -246,10 +246,11 @@ impl<S: AsFd> Socket<S> {
         room: usize,
         mut receive: impl FnMut(&S) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        self.run(Side::Read, &"read", self.limit(Side::Read), |socket| {
+        let kind = self.kind;
+        self.run(Side::Read, &"read", self.limit(Side::Read), move |socket| {
             let len = receive(socket)?;
             // None at all is the end of the stream, and stays so.
-            let tells = self.kind == Kind::PlainTcp && SHORT_READS_TELL && len > 0;
+            let tells = kind == Kind::PlainTcp && SHORT_READS_TELL && len > 0;
             Ok(if tells { transferred(len, room) } else { Tried::Done(len) })
         })
     }
@@ -260,7 +261,7 @@ impl<S: AsFd> Socket<S> {
         len: usize,
         mut transmit: impl FnMut(&S) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        self.run(Side::Write, &"write", self.limit(Side::Write), |socket| {
+        self.run(Side::Write, &"write", self.limit(Side::Write), move |socket| {
             Ok(transferred(transmit(socket)?, len))
         })
     }

@@ -89,28 +89,39 @@ impl<S: AsFd> Source<S> {
         limit: Limit,
         mut attempt: impl FnMut(&S) -> io::Result<Tried<T>>,
     ) -> io::Result<T> {
-        let call = Call { source: self, side, verb, limit };
         let mut key = None;
         match self.watched.get() {
             Some(watched) if !watched.readiness.may_try(side) => {
                 if limit != Limit::Forever {
-                    return call.slowly(attempt); // a limit needs a timer, and to fail at once no line
+                    // A limit needs a timer, and to fail at once no line.
+                    return Call { source: self, side, verb, limit }.slowly(attempt);
                 }
                 match hub::await_readiness(&watched.readiness, side, Reason::new(verb)) {
                     Awaited::Woken(place) => key = Some(place),
-                    Awaited::Ended(place, how) => return Err(call.give_up(place, how)),
-                    Awaited::Not => return call.slowly(attempt),
+                    Awaited::Ended(place, how) => return Err(self.give_up(side, place, how)),
+                    Awaited::Not => {
+                        return Call { source: self, side, verb, limit }.slowly(attempt);
+                    }
                 }
             }
             _ if hub::is_allowed() => {}
-            _ => return call.slowly(attempt),
+            _ => return Call { source: self, side, verb, limit }.slowly(attempt),
         }
         let place = Place { source: self, side, key }; // should the attempt panic
         let result = attempt(self.inner());
         let key = place.keep();
         match result {
             Ok(tried) => Ok(self.served(side, key, tried)),
-            Err(error) => call.again(key, None, error, attempt),
+            Err(error) => Call { source: self, side, verb, limit }.again(key, None, error, attempt),
+        }
+    }
+
+    /// A wait has ended, but not because it is our turn.
+    #[cold]
+    fn give_up(&self, side: Side, key: LineKey, how: Result<Wake, Interruption>) -> io::Error {
+        match outcome(Place { source: self, side, key: Some(key) }, how) {
+            Ok(_) => io::ErrorKind::WouldBlock.into(), // not to be expected
+            Err(error) => error,
         }
     }
 
@@ -153,8 +164,8 @@ impl<S: AsFd> Drop for Source<S> {
     }
 }
 
-/// A call at a descriptor, as it was asked for. By value, because what is lent to a function that is
-/// not inlined has to be in memory, also when that function is not called.
+/// A call at a descriptor, as it was asked for. Made where it is needed, because what is given to a
+/// function that is not inlined has to be in memory, also when that function is not called.
 #[derive(Debug)]
 struct Call<'a, S: AsFd> {
     source: &'a Source<S>,
@@ -166,15 +177,6 @@ struct Call<'a, S: AsFd> {
 impl<'a, S: AsFd> Call<'a, S> {
     fn place(&self, key: Option<LineKey>) -> Place<'a, S> {
         Place { source: self.source, side: self.side, key }
-    }
-
-    /// The wait has ended, but not because it is our turn.
-    #[cold]
-    fn give_up(self, key: LineKey, how: Result<Wake, Interruption>) -> io::Error {
-        match outcome(self.place(Some(key)), how) {
-            Ok(_) => io::ErrorKind::WouldBlock.into(), // it was our turn after all
-            Err(error) => error,
-        }
     }
 
     /// All of it, for those who are not as most are: others may get a turn first, and there may be a

@@ -19,7 +19,7 @@
 //! Shared by the poller, which is told of events, and by whoever makes the calls: most of these need
 //! not ask the hub for anything. Pure data, which hands out tickets and wakes nobody.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use super::line::{Line, LineKey};
 use super::ticket::Ticket;
@@ -33,29 +33,50 @@ pub(crate) enum Side {
 
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
-    read: RefCell<Direction>,
-    write: RefCell<Direction>,
+    read: Direction,
+    write: Direction,
 }
 
 #[derive(Debug)]
 struct Direction {
-    ready: bool,
-    /// The peer hung up or sent urgent data, or an error was seen: readiness that a short transfer
-    /// does not use up.
-    lasts: bool,
-    line: Line<Ticket>,
+    /// Of [`READY`], [`LASTS`] and [`LINED`], in one byte because most who ask need nothing else.
+    flags: Cell<u8>,
+    line: RefCell<Line<Ticket>>,
 }
+
+/// A call can be tried.
+const READY: u8 = 1;
+
+/// The peer hung up or sent urgent data, or an error was seen: readiness that a short transfer does
+/// not use up.
+const LASTS: u8 = 2;
+
+/// Somebody is in line.
+const LINED: u8 = 4;
 
 impl Default for Direction {
     /// Ready until the kernel says otherwise: a first call is simply tried.
     fn default() -> Direction {
-        Direction { ready: true, lasts: false, line: Line::default() }
+        Direction { flags: Cell::new(READY), line: RefCell::default() }
+    }
+}
+
+impl Direction {
+    #[inline]
+    fn has(&self, flag: u8) -> bool {
+        self.flags.get() & flag != 0
+    }
+
+    /// Whoever is to try, if anybody is in line.
+    #[inline]
+    fn first(&self) -> Option<Ticket> {
+        if self.has(LINED) { self.line.borrow().first().copied() } else { None }
     }
 }
 
 impl Readiness {
-    #[inline]
-    fn side(&self, side: Side) -> &RefCell<Direction> {
+    #[inline(always)]
+    fn side(&self, side: Side) -> &Direction {
         match side {
             Side::Read => &self.read,
             Side::Write => &self.write,
@@ -63,43 +84,46 @@ impl Readiness {
     }
 
     /// May a newcomer try its call at once? Not if it would fail, and not past those who wait.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_try(&self, side: Side) -> bool {
-        let direction = self.side(side).borrow();
-        direction.ready && direction.line.is_empty()
+        self.side(side).flags.get() & (READY | LINED) == READY
     }
 
     /// The kernel said "would block".
     pub(crate) fn would_block(&self, side: Side) {
-        self.side(side).borrow_mut().ready = false;
+        let direction = self.side(side);
+        direction.flags.set(direction.flags.get() & !READY);
     }
 
     /// A stream socket transferred less than it was asked to.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cut_short(&self, side: Side) {
-        let mut direction = self.side(side).borrow_mut();
-        direction.ready &= direction.lasts;
+        if !self.side(side).has(LASTS) {
+            self.would_block(side);
+        }
     }
 
     /// It has become ready, as the kernel says, or by what the kernel does not tell. Whoever is to
     /// try is returned.
     #[inline]
     pub(crate) fn became_ready(&self, side: Side, lasts: bool) -> Option<Ticket> {
-        let mut direction = self.side(side).borrow_mut();
-        direction.ready = true;
-        direction.lasts |= lasts;
-        direction.line.first().copied()
+        let direction = self.side(side);
+        let flags = if lasts { READY | LASTS } else { READY };
+        direction.flags.set(direction.flags.get() | flags);
+        direction.first()
     }
 
     /// Joins the line.
     #[inline]
     pub(crate) fn join(&self, side: Side, ticket: Ticket) -> LineKey {
-        self.side(side).borrow_mut().line.push(ticket)
+        let direction = self.side(side);
+        direction.flags.set(direction.flags.get() | LINED);
+        direction.line.borrow_mut().push(ticket)
     }
 
     /// Waits again, at the same place, under a new ticket.
     pub(crate) fn stay(&self, side: Side, key: LineKey, ticket: Ticket) {
-        if let Some(place) = self.side(side).borrow_mut().line.get_mut(key) {
+        if let Some(place) = self.side(side).line.borrow_mut().get_mut(key) {
             *place = ticket;
         }
     }
@@ -108,10 +132,17 @@ impl Readiness {
     /// to try next is returned, if there is anything to try for.
     #[inline]
     pub(crate) fn leave(&self, side: Side, key: LineKey, cut_short: bool) -> Option<Ticket> {
-        let mut direction = self.side(side).borrow_mut();
-        direction.ready &= !cut_short | direction.lasts;
-        direction.line.remove(key);
-        if direction.ready { direction.line.first().copied() } else { None }
+        if cut_short {
+            self.cut_short(side);
+        }
+        let direction = self.side(side);
+        let mut line = direction.line.borrow_mut();
+        line.remove(key);
+        if line.is_empty() {
+            direction.flags.set(direction.flags.get() & !LINED);
+            return None;
+        }
+        if direction.has(READY) { line.first().copied() } else { None }
     }
 }
 

@@ -349,14 +349,10 @@ impl Scheduler {
         }
     }
 
-    /// It is that task's turn, if there is such a task: it may have been killed before it began, and
-    /// its slot be somebody else's by now.
+    /// It is that task's turn, if it is still there.
     #[inline(always)]
     fn take_turn(&mut self, id: TaskId) -> Option<Option<Coro>> {
-        let task = self.tasks.task(id)?;
-        task.set_state(State::Running);
-        let coro = task.coro.take();
-        self.tasks.current = id;
+        let coro = self.tasks.take_turn(id)?.coro.take();
         self.switches += 1;
         self.spent = 0;
         if coro.is_none() {
@@ -502,10 +498,10 @@ impl Scheduler {
     /// As `next`, for those only who are ready.
     pub(super) fn next_ready(&mut self) -> Option<Coro> {
         while let Some(id) = self.tasks.run.pop() {
-            let Some(task) = self.tasks.task(id) else { continue };
-            if let Some(coro) = task.coro.take() {
-                task.set_state(State::Running);
-                self.tasks.current = id;
+            if id == TaskId::MAIN {
+                continue; // it is what calls this
+            }
+            if let Some(coro) = self.tasks.take_turn(id).and_then(|task| task.coro.take()) {
                 return Some(coro);
             }
         }

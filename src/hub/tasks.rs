@@ -48,6 +48,8 @@ pub(crate) enum Refusal {
 pub(crate) struct Tasks {
     pub(super) all: Table,
     pub(super) current: TaskId,
+    /// The answer to the last wait of the current task.
+    answer: Answer,
     pub(super) run: RunQueue,
     /// The thread is ending: nobody waits any more.
     pub(super) closing: bool,
@@ -62,7 +64,8 @@ impl Tasks {
         main.begin(State::Unstarted, GreenletId::MAIN, site, 0);
         main.set_state(State::Running);
         main.extra().name = Some("main".into());
-        Tasks { all, current: TaskId::MAIN, run: RunQueue::default(), closing: false }
+        let (current, answer) = (TaskId::MAIN, Answer::ready(0));
+        Tasks { all, current, answer, run: RunQueue::default(), closing: false }
     }
 
     #[inline]
@@ -111,14 +114,25 @@ impl Tasks {
 
     /// Has somebody used the ticket of the current task's last wait?
     #[inline(always)]
-    pub(super) fn was_woken(&mut self) -> bool {
-        self.running().answer.number().is_some()
+    pub(super) fn was_woken(&self) -> bool {
+        self.answer.number().is_some()
+    }
+
+    /// It is that task's turn. `None`: there is no such task; it may have been killed before it began,
+    /// and its slot be somebody else's by now.
+    #[inline(always)]
+    pub(super) fn take_turn(&mut self, id: TaskId) -> Option<&mut Task> {
+        let task = self.all.get_mut(id)?;
+        task.set_state(State::Running);
+        self.current = id;
+        self.answer = task.answer;
+        Some(task)
     }
 
     /// The current task runs again after a wait.
     #[inline]
     pub(super) fn end_wait(&mut self) -> Result<Wake, Interruption> {
-        let answer = self.running().answer;
+        let answer = self.answer;
         match answer.number() {
             Some(number) => Ok(Wake::Ready(number)),
             None if answer == Answer::ELAPSED => Ok(Wake::Elapsed),

@@ -35,7 +35,7 @@ const HUB: &[&[&str]] = &[
     &["scheduler"],
     &["current"],
     &["park"],
-    &["snapshot"],
+    &["descriptor", "snapshot"],
 ];
 
 /// Words that only some files may use.

@@ -12,7 +12,7 @@
 //! they borrow, is handed over by `get` only when they are through.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::{fmt, mem};
 
@@ -36,9 +36,10 @@ pub(super) enum Stage {
 
 pub(super) struct Record<T> {
     stage: Cell<Stage>,
-    result: RefCell<Option<Result<T, JoinError>>>,
+    /// Taken out while links look at it.
+    result: Cell<Option<Result<T, JoinError>>>,
     joiners: WaitList,
-    rare: RefCell<Option<Box<Rare<T>>>>,
+    rare: OnceCell<Box<RefCell<Rare<T>>>>,
     /// Set once the greenlet is made, which is before anybody sees the record. With `stage` they
     /// make two words; there may be a million.
     id: Cell<GreenletId>,
@@ -64,12 +65,15 @@ type Link<T> = Box<dyn FnOnce(Outcome<'_, T>)>;
 impl<T> Record<T> {
     #[inline]
     pub(super) fn new(name: Option<Rc<str>>) -> Record<T> {
-        let rare = name.map(|name| Box::new(Rare { name: Some(name), ..Rare::default() }));
+        let rare = OnceCell::new();
+        if name.is_some() {
+            let _ = rare.set(Box::new(RefCell::new(Rare { name, ..Rare::default() }))); // it is empty
+        }
         Record {
             stage: Cell::new(Stage::Unstarted),
-            result: RefCell::new(None),
+            result: Cell::new(None),
             joiners: WaitList::default(),
-            rare: RefCell::new(rare),
+            rare,
             id: Cell::new(GreenletId::MAIN),
             slot: Cell::new(0),
         }
@@ -102,60 +106,64 @@ impl<T> Record<T> {
     }
 
     pub(super) fn name(&self) -> String {
-        let rare = self.rare.borrow();
+        let rare = self.rare.get().map(|rare| rare.borrow());
         let given = rare.as_ref().and_then(|rare| rare.name.as_deref());
         given.map_or_else(|| self.id().default_name(), str::to_owned)
     }
 
     /// Do links still need the result, or are they about to?
     fn is_linked(&self) -> bool {
-        let rare = self.rare.borrow();
-        rare.as_ref().is_some_and(|rare| !rare.links.are_through())
+        self.rare.get().is_some_and(|rare| !rare.borrow().links.are_through())
     }
 
     /// The result, if it is there and no link needs it any more. Taken once, by the one handle.
     pub(super) fn take_result(&self) -> Option<Result<T, JoinError>> {
-        if self.is_finished() && !self.is_linked() { self.result.borrow_mut().take() } else { None }
+        if self.is_finished() && !self.is_linked() { self.result.take() } else { None }
     }
 
     /// `membership` is dropped when the greenlet ends, before anybody hears of it. Its destructor
     /// must not panic.
     pub(super) fn attach(&self, membership: Box<dyn Any>) {
-        self.rare.borrow_mut().get_or_insert_default().attached.push(membership);
+        self.rare().borrow_mut().attached.push(membership);
+    }
+
+    fn rare(&self) -> &RefCell<Rare<T>> {
+        self.rare.get_or_init(Box::default)
     }
 
     /// Has it anything that most have not?
     fn is_rare(&self) -> bool {
-        self.rare.borrow().is_some()
+        self.rare.get().is_some()
     }
 
     fn drop_attached(&self) {
-        let attached = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.attached));
+        let attached = self.rare.get().map(|rare| mem::take(&mut rare.borrow_mut().attached));
         drop(attached);
     }
 
     fn finish(&self, stage: Stage, result: Result<T, JoinError>) {
         self.stage.set(stage);
-        self.result.replace(Some(result));
+        self.result.set(Some(result));
         self.joiners.wake_all();
     }
 
     /// The next link, to be called by the one runner there is.
     fn next_link(&self) -> Option<Link<T>> {
-        self.rare.borrow_mut().as_mut()?.links.next()
+        self.rare.get()?.borrow_mut().links.next()
     }
 
     /// The caller will call the links.
     fn claim_links(&self) {
-        if let Some(rare) = self.rare.borrow_mut().as_mut() {
-            rare.links.claim();
+        if let Some(rare) = self.rare.get() {
+            rare.borrow_mut().links.claim();
         }
     }
 
     /// Calls the links in order, those that are added meanwhile included.
     fn run_links(&self) {
+        // Nobody else looks for it meanwhile: `take_result` waits for the links.
+        let result = self.result.take();
         while let Some(link) = self.next_link() {
-            let result = self.result.borrow();
             let outcome = match result.as_ref() {
                 Some(Ok(value)) => Outcome::Value(value),
                 Some(Err(JoinError::Panicked(payload))) => Outcome::Panicked(payload.as_ref()),
@@ -163,6 +171,7 @@ impl<T> Record<T> {
             };
             hub::quietly("panicked in a link", || link(outcome));
         }
+        self.result.set(result);
         self.joiners.wake_all(); // those who wait for the result itself
     }
 }
@@ -171,8 +180,7 @@ impl<T: 'static> Record<T> {
     #[track_caller]
     pub(super) fn link(self: &Rc<Self>, link: Link<T>) -> LinkId {
         let (id, late) = {
-            let mut rare = self.rare.borrow_mut();
-            let links = &mut rare.get_or_insert_default().links;
+            let links = &mut self.rare().borrow_mut().links;
             (links.add(link), self.is_finished() && links.has_no_runner())
         };
         if late {
@@ -183,8 +191,8 @@ impl<T: 'static> Record<T> {
 
     pub(super) fn unlink(&self, id: LinkId) -> bool {
         let removed = {
-            let mut rare = self.rare.borrow_mut();
-            rare.as_mut().and_then(|rare| rare.links.remove(id))
+            let rare = self.rare.get().map(|rare| rare.borrow_mut());
+            rare.and_then(|mut rare| rare.links.remove(id))
         };
         let found = removed.is_some();
         drop(removed); // outside of the borrow: it may own a handle to this very greenlet
@@ -200,7 +208,7 @@ impl<T: 'static> Record<T> {
             return; // and with it everybody who could have called them
         }
         self.claim_links();
-        let site = self.rare.borrow().as_ref().and_then(|rare| rare.links.site());
+        let site = self.rare.get().and_then(|rare| rare.borrow().links.site());
         links::run_elsewhere(&self.name(), site, || {
             let record = Rc::clone(self);
             move || {
@@ -210,6 +218,10 @@ impl<T: 'static> Record<T> {
         });
     }
 }
+
+/// Small enough for what allocators are quickest with, also where many are alive: a record is most of
+/// what a spawn allocates.
+const _: () = assert!(mem::size_of::<Record<()>>() <= 120 - 2 * mem::size_of::<usize>());
 
 impl<T> fmt::Debug for Record<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

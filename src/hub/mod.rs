@@ -5,7 +5,8 @@
 //! lock is, and stores no closure and no waker of anybody's.
 //!
 //! Within the room, each file may know those before it: ticket and holds; then line, run_queue, timers,
-//! poller, inbox and task; then tasks, scheduler, current, park, and snapshot. **Law:** the scheduler is
+//! inbox, readiness, task and poller; then tasks, scheduler, current, park, descriptor and snapshot.
+//! **Law:** the scheduler is
 //! borrowed in a leaf and a value is returned; no borrow lives across a switch, and no code of the
 //! user's (a body, a destructor, a hook, a subscriber) runs under one.
 
@@ -34,6 +35,8 @@ mod current;
 
 mod park;
 
+mod descriptor;
+
 pub use current::Hub;
 pub use inbox::Remote;
 pub use snapshot::{Dump, DumpEntry};
@@ -42,15 +45,15 @@ pub use ticket::GreenletId;
 pub(crate) use current::{
     drop_locals, has_ended, is_allowed, quietly, report_current, report_panic, run_body, spawn,
 };
+pub(crate) use descriptor::{Awaited, await_readiness, park_at_descriptor, unwatch, watch};
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{
-    Awaited, after, await_readiness, call_at_end, cancel_timeout, catching, change_holder, current,
-    current_task, expect, forget_hold, has_come, has_not_begun, has_refused, hold_kill, idle,
-    is_to_be_interrupted, kill, kill_next, local, name_of, note_hold, outlive, park,
-    park_at_descriptor, park_hard, quiet_remote, raise, raise_cause, release_kill, set_local,
-    shield, sleep_until, spend, start, start_timeout, timeout_is_pending, unpark, unpark_next,
-    unwatch, waits, watch, watch_refusal, yield_now, yield_to_next,
+    after, call_at_end, cancel_timeout, catching, change_holder, current, current_task, expect,
+    forget_hold, has_come, has_not_begun, has_refused, hold_kill, idle, is_to_be_interrupted, kill,
+    kill_next, local, name_of, note_hold, outlive, park, park_hard, quiet_remote, raise,
+    raise_cause, release_kill, set_local, shield, sleep_until, spend, start, start_timeout,
+    timeout_is_pending, unpark, unpark_next, waits, watch_refusal, yield_now, yield_to_next,
 };
 pub(crate) use poller::{SHORT_READS_TELL, Watched};
 pub(crate) use readiness::{Readiness, Side};

@@ -18,7 +18,6 @@
 //! first. What that looks like to the user is decided in one place, [`raise`].
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::panic::{self, Location};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,9 +25,6 @@ use std::time::{Duration, Instant};
 use super::current::{self, report_current, with, with_existing};
 use super::holds::Holder;
 use super::inbox::{Inbox, Remote};
-use super::line::LineKey;
-use super::poller::Watched;
-use super::readiness::{Readiness, Side};
 use super::scheduler::{AlarmKind, Scheduler};
 use super::task::{Kill, LocalKey, State, Task};
 use super::tasks::{Killed, Refusal};
@@ -272,7 +268,7 @@ fn wait_until(
 }
 
 #[inline(always)]
-fn switch() -> Result<(), Interruption> {
+pub(super) fn switch() -> Result<(), Interruption> {
     match current::switch_out() {
         Ok(()) => Ok(()),
         Err(current::Stuck) => Err(stuck()),
@@ -541,79 +537,4 @@ pub(crate) fn call_at_end(f: fn()) {
 /// So many such things have come.
 pub(crate) fn has_come(count: usize) {
     with_existing(|hub| hub.expected = hub.expected.saturating_sub(count));
-}
-
-// ── descriptors ──
-
-/// Has the poller of this thread's hub watch a descriptor.
-///
-/// # Errors
-///
-/// As the system says.
-pub(crate) fn watch(fd: BorrowedFd<'_>) -> io::Result<Watched> {
-    with(|hub| hub.poller.register(fd))
-}
-
-/// The opposite, before the descriptor is closed.
-pub(crate) fn unwatch(watched: &Watched, fd: BorrowedFd<'_>) {
-    with_existing(|hub| hub.poller.deregister(watched, fd));
-}
-
-/// What a wait in the line of a descriptor came to.
-#[derive(Debug)]
-pub(crate) enum Awaited {
-    /// It has not begun: something is to be looked at first, by [`park_at_descriptor`].
-    Not,
-    /// It is the caller's turn.
-    Woken(LineKey),
-    /// Something else ended it. The place in line is still there.
-    Ended(LineKey, Result<Wake, Interruption>),
-}
-
-/// Joins the line of a descriptor and waits in it: [`park`] for what a server does most, all in
-/// sight of the compiler.
-#[inline(always)]
-pub(crate) fn await_readiness(readiness: &Readiness, side: Side, reason: Reason) -> Awaited {
-    if thread::panicking() || trace::is_listened_to() {
-        return Awaited::Not;
-    }
-    let Some(mut hub) = current::existing() else { return Awaited::Not };
-    let Some(ticket) = hub.tasks.try_begin_wait(reason) else { return Awaited::Not };
-    hub.poller.begin_waiting();
-    drop(hub);
-    let key = readiness.join(side, ticket);
-    let switched = switch();
-    let Some(mut hub) = current::existing() else {
-        return Awaited::Ended(key, Err(Interruption::Unwinding));
-    };
-    hub.poller.end_waiting();
-    if switched.is_ok() && hub.tasks.was_woken() {
-        return Awaited::Woken(key);
-    }
-    drop(hub);
-    Awaited::Ended(key, end_of_wait(switched))
-}
-
-#[cold]
-fn end_of_wait(switched: Result<(), Interruption>) -> Result<Wake, Interruption> {
-    switched?;
-    with(|hub| hub.tasks.end_wait())
-}
-
-/// As [`park`]; `arm` files the ticket in the line of a descriptor.
-pub(crate) fn park_at_descriptor(
-    reason: Reason,
-    deadline: Option<Instant>,
-    arm: impl FnOnce(Ticket),
-) -> Result<Wake, Interruption> {
-    let mut is_counted = false;
-    let result = park(reason, deadline, |ticket| {
-        with(|hub| hub.poller.begin_waiting());
-        is_counted = true;
-        arm(ticket);
-    });
-    if is_counted {
-        with_existing(|hub| hub.poller.end_waiting());
-    }
-    result
 }

@@ -149,7 +149,7 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::TaskId;
+    use crate::hub::ticket::TaskId;
 
     fn ticket(turn: u32) -> Ticket {
         Ticket::new(TaskId::MAIN, turn)

@@ -18,6 +18,9 @@ pub(crate) struct Label {
     pub(crate) name: Option<Rc<str>>,
 }
 
+/// What a coroutine is to run.
+pub(crate) type Body = Box<dyn FnOnce()>;
+
 /// A body on a stack of its own, eight bytes to move around.
 #[derive(Debug)]
 pub(crate) struct Coro(NonNull<Header>);
@@ -39,9 +42,6 @@ struct Header {
     label: Label,
     stack: Stack,
 }
-
-/// Captures beyond this many bytes are boxed: a quarter of a page.
-const LARGE_BODY: usize = 1024;
 
 const _: () = assert!(mem::size_of::<Header>() <= HEADER && mem::align_of::<Header>() <= 64);
 
@@ -89,26 +89,9 @@ impl Drop for Running {
 
 impl Coro {
     /// Puts `body` onto `stack`. It runs at the first [`resume`](Coro::resume).
-    #[inline]
-    pub(crate) fn new<F>(stack: Stack, label: Label, body: F) -> Coro
-    where
-        F: FnOnce() + 'static,
-    {
-        // The body is written to the stack before it runs, where no guard watches. What a large one
-        // has captured goes to the heap.
-        if mem::size_of::<F>() > LARGE_BODY {
-            let body = Box::new(body);
-            Coro::with_small_body(stack, label, body)
-        } else {
-            Coro::with_small_body(stack, label, body)
-        }
-    }
-
-    #[inline]
-    fn with_small_body<F>(stack: Stack, label: Label, body: F) -> Coro
-    where
-        F: FnOnce() + 'static,
-    {
+    ///
+    /// In a box, because it is written to the stack before it runs, where no guard watches.
+    pub(crate) fn new(stack: Stack, label: Label, body: Body) -> Coro {
         let end = stack.end();
         let header = end.as_ptr().wrapping_sub(HEADER).cast::<Header>();
         let base = StackPointer::new(header.addr());
@@ -116,7 +99,7 @@ impl Coro {
         let (Some(base), Some(limit), Some(header)) = (base, limit, NonNull::new(header)) else {
             unreachable!("no stack lies at address zero");
         };
-        let body = Body(ManuallyDrop::new(body));
+        let body = Unrun(ManuallyDrop::new(body));
         let coroutine = Coroutine::with_stack(Bounds { base, limit }, move |yielder, ()| {
             let running = RUNNING.get();
             // SAFETY: `resume` has just set RUNNING to the header of this very coroutine, and no
@@ -171,7 +154,7 @@ impl Coro {
         // only one that names it.
         let header = unsafe { &mut *header };
         // SAFETY: `into_stack` and `drop` call this once, and nobody looks at the header afterwards.
-        // If the body has never run, this drops it; `Body` lets no panic out of that.
+        // If the body has never run, this drops it; `Unrun` lets no panic out of that.
         unsafe { ptr::drop_in_place(&raw mut header.coroutine) };
         // SAFETY: as above.
         unsafe { ptr::drop_in_place(&raw mut header.label) };
@@ -227,10 +210,10 @@ pub(crate) fn on_thread_stack() -> bool {
 
 /// A body that may be dropped unrun without letting a panic out: `corosensei` drops it while it
 /// could not cope with one.
-struct Body<F: FnOnce()>(ManuallyDrop<F>);
+struct Unrun(ManuallyDrop<Body>);
 
-impl<F: FnOnce()> Body<F> {
-    fn run(mut self: Body<F>) {
+impl Unrun {
+    fn run(mut self) {
         // SAFETY: `self` is forgotten in the next line, so nobody uses the body again.
         let body = unsafe { ManuallyDrop::take(&mut self.0) };
         #[expect(
@@ -242,7 +225,7 @@ impl<F: FnOnce()> Body<F> {
     }
 }
 
-impl<F: FnOnce()> Drop for Body<F> {
+impl Drop for Unrun {
     fn drop(&mut self) {
         // SAFETY: a destructor runs once, and `run` forgets `self`.
         let body = unsafe { ManuallyDrop::take(&mut self.0) };
@@ -261,8 +244,9 @@ mod tests {
 
     fn coro(body: impl FnOnce() + 'static) -> Coro {
         let mut pool = StackPool::default();
-        let stack = pool.lease(StackSize::DEFAULT).unwrap();
-        Coro::new(stack, Label { number: 1, name: None }, body)
+        pool.promise(StackSize::DEFAULT).unwrap();
+        let stack = pool.lease(StackSize::DEFAULT);
+        Coro::new(stack, Label { number: 1, name: None }, Box::new(body))
     }
 
     #[test]

@@ -35,9 +35,9 @@ mod overflow;
 
 mod lend;
 
-pub(crate) use coroutine::{Coro, Label, Resumed, on_thread_stack, suspend};
+pub(crate) use coroutine::{Body, Coro, Label, Resumed, on_thread_stack, suspend};
 #[expect(unreachable_pub, reason = "reached as `greenlet::Scope`")]
 pub use lend::Scope;
 pub(crate) use lend::{Lent, lending};
 pub(crate) use overflow::catch_overflows;
-pub(crate) use stack::{Stack, StackPool, StackSize};
+pub(crate) use stack::{StackPool, StackSize};

@@ -202,18 +202,35 @@ pub(crate) struct StackPool {
 }
 
 impl StackPool {
-    /// A stack of that class: warm if there is one, else carved.
+    /// Sees to it that there is a stack of that class for one coroutine more, and keeps it for
+    /// whoever [leases](StackPool::lease) one. It has no memory yet.
     ///
     /// # Errors
     ///
     /// What the system says when it has no address space left, and `OutOfMemory` where guards cost
     /// memory maps and too few are left.
     #[inline]
-    pub(crate) fn lease(&mut self, size: StackSize) -> io::Result<Stack> {
-        match self.class(size).pop() {
-            Some(stack) => Ok(stack),
-            None => self.class(size).carve(),
+    pub(crate) fn promise(&mut self, size: StackSize) -> io::Result<()> {
+        let class = self.class(size);
+        if class.promised >= class.free.len() + class.fresh.len() {
+            let stack = class.carve()?;
+            class.fresh.push(stack);
         }
+        class.promised += 1;
+        Ok(())
+    }
+
+    /// The opposite: the stack will not be asked for.
+    pub(crate) fn release(&mut self, size: StackSize) {
+        self.class(size).promised -= 1;
+    }
+
+    /// A stack of that class that was promised: the one that was used last.
+    #[inline]
+    pub(crate) fn lease(&mut self, size: StackSize) -> Stack {
+        let class = self.class(size);
+        class.promised -= 1;
+        class.pop().expect("as many stacks are kept as were promised")
     }
 
     /// Takes a stack back that no coroutine lives on.
@@ -260,6 +277,10 @@ struct Class {
     size: StackSize,
     /// The last one is the warmest.
     free: Vec<Stack>,
+    /// Those that were never used.
+    fresh: Vec<Stack>,
+    /// For so many of both somebody has a promise.
+    promised: usize,
     /// How many at the front of `free` were not asked for since the last reaping.
     unasked: usize,
     /// How many at the front of `free` have given their memory back already.
@@ -271,13 +292,22 @@ struct Class {
 
 impl Class {
     fn new(size: StackSize) -> Class {
-        let (free, arena) = (Vec::new(), None);
-        Class { size, free, unasked: 0, cold: 0, arena, next_arena: FIRST_ARENA }
+        let (free, fresh, arena) = (Vec::new(), Vec::new(), None);
+        Class {
+            size,
+            free,
+            fresh,
+            promised: 0,
+            unasked: 0,
+            cold: 0,
+            arena,
+            next_arena: FIRST_ARENA,
+        }
     }
 
     #[inline]
     fn pop(&mut self) -> Option<Stack> {
-        let stack = self.free.pop()?;
+        let Some(stack) = self.free.pop() else { return self.fresh.pop() };
         self.unasked = self.unasked.min(self.free.len());
         self.cold = self.cold.min(self.free.len());
         Some(stack)
@@ -328,21 +358,28 @@ fn guarded(arena: &Rc<Arena>, slot: usize) -> io::Result<Stack> {
 mod tests {
     use super::*;
 
+    impl StackPool {
+        fn stack(&mut self, size: StackSize) -> io::Result<Stack> {
+            self.promise(size)?;
+            Ok(self.lease(size))
+        }
+    }
+
     #[test]
     fn smoke() {
         let mut pool = StackPool::default();
-        let stack = pool.lease(StackSize::DEFAULT).unwrap();
+        let stack = pool.stack(StackSize::DEFAULT).unwrap();
         assert!(stack.usable() >= 236 * 1024 && stack.usable() < 256 * 1024);
         let start = stack.start();
         pool.put_back(stack);
-        assert_eq!(pool.lease(StackSize::DEFAULT).unwrap().start(), start, "last in, first out");
+        assert_eq!(pool.stack(StackSize::DEFAULT).unwrap().start(), start, "last in, first out");
     }
 
     #[test]
     fn a_class_has_room_for_what_was_asked() {
         for bytes in [0, 1, 48 * 1024, 64 * 1024, 256 * 1024, 1 << 20] {
             let size = StackSize::for_bytes(bytes).unwrap();
-            let stack = StackPool::default().lease(size).unwrap();
+            let stack = StackPool::default().stack(size).unwrap();
             assert!(stack.usable() >= bytes, "{bytes}");
         }
         assert!(StackSize::for_bytes(usize::MAX).is_err());
@@ -352,16 +389,16 @@ mod tests {
     #[test]
     fn classes_do_not_mix() {
         let mut pool = StackPool::default();
-        let small = pool.lease(StackSize::for_bytes(1).unwrap()).unwrap();
+        let small = pool.stack(StackSize::for_bytes(1).unwrap()).unwrap();
         let start = small.start();
         pool.put_back(small);
-        assert_ne!(pool.lease(StackSize::DEFAULT).unwrap().start(), start);
+        assert_ne!(pool.stack(StackSize::DEFAULT).unwrap().start(), start);
     }
 
     #[test]
     fn slots_are_distinct_over_many_arenas() {
         let mut pool = StackPool::default();
-        let stacks: Vec<_> = (0..1000).map(|_| pool.lease(StackSize::DEFAULT).unwrap()).collect();
+        let stacks: Vec<_> = (0..1000).map(|_| pool.stack(StackSize::DEFAULT).unwrap()).collect();
         let mut starts: Vec<_> = stacks.iter().map(|stack| stack.start()).collect();
         starts.sort_unstable();
         starts.dedup();
@@ -390,7 +427,7 @@ mod tests {
     #[test]
     fn the_pool_reaps_what_nobody_asks_for() {
         let mut pool = StackPool::default();
-        let stack = pool.lease(StackSize::DEFAULT).unwrap();
+        let stack = pool.stack(StackSize::DEFAULT).unwrap();
         // SAFETY: the top of a stack that nobody else uses, here and below.
         let top = unsafe { stack.end().sub(8) }.cast::<u64>();
         // SAFETY: see above.

@@ -25,7 +25,7 @@ use super::inbox::{Job, Letter, Remote};
 use super::scheduler::{Birth, Pause, Scheduler, Start};
 use super::tasks::Killed;
 use super::ticket::{GreenletId, TaskId};
-use crate::coro::{self, Coro, Resumed, StackSize};
+use crate::coro::{self, Body, Coro, Resumed, StackSize};
 use crate::error::{Cause, GreenletError, JoinError, caught, panic_message};
 use crate::sys;
 use crate::trace;
@@ -171,7 +171,7 @@ fn spawn_job(job: Job) {
         quietly("panicked in the destructor of a panic", move || drop(result));
         drop_locals();
     };
-    let mut body = Some(body);
+    let mut body: Option<Body> = Some(Box::new(body));
     if let Err(error) = with(|hub| hub.spawn(birth, &mut body)) {
         // We are in the loop: neither a hook nor the destructors of the job may run here.
         #[expect(clippy::mem_forget, reason = "as the line below says")]
@@ -201,11 +201,11 @@ where
     F: FnOnce() + 'static,
 {
     // `body` moves in without being called or dropped, except when there is no stack.
-    let mut body = Some(move || {
+    let mut body: Option<Body> = Some(Box::new(move || {
         body();
         // What was made since the body's own last acts, by a link or by a destructor.
         drop_locals();
-    });
+    }));
     with(|hub| hub.spawn(birth, &mut body))
 }
 
@@ -250,10 +250,8 @@ fn drop_locals_slow() {
 
 /// Ends a task that has not begun: its body is dropped here and now.
 pub(crate) fn discard(killed: Killed) {
-    let Killed::Unrun(coro, _) = killed else { return };
-    if let Some(stack) = coro.into_stack() {
-        with_existing(|hub| hub.put_back(stack));
-    }
+    let Killed::Unrun(unrun) = killed else { return };
+    quietly("panicked in a destructor", move || drop(unrun.body));
 }
 
 // ── errors that nobody is bound to look at ──

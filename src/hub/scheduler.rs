@@ -18,7 +18,7 @@ use super::task::{Answer, State};
 use super::tasks::{Killed, Tasks};
 use super::ticket::{GreenletId, TaskId, Ticket};
 use super::timers::{TimerKey, Timers};
-use crate::coro::{Coro, Label, Resumed, Stack, StackPool, StackSize};
+use crate::coro::{Body, Coro, Label, Resumed, StackPool, StackSize};
 use crate::error::{BlocksForever, TimeoutId};
 use crate::sys::fault::HandlerStack;
 
@@ -171,30 +171,25 @@ impl Scheduler {
 
     // ── beginning and ending ──
 
-    /// Puts `body` on a stack of its own and into the run queue, or among the timers.
+    /// Puts `body` into the run queue, or among the timers, and promises it a stack of its own.
     ///
     /// The body is left with the caller if there is no stack for it, because
     /// dropping it here would run destructors of the user's under the borrow.
-    #[inline]
-    pub(super) fn spawn<F>(
+    pub(super) fn spawn(
         &mut self,
         birth: Birth,
-        body: &mut Option<F>,
-    ) -> io::Result<(TaskId, GreenletId)>
-    where
-        F: FnOnce() + 'static,
-    {
-        let stack = self.stacks.lease(birth.size)?;
-        let Some(body) = body.take() else { return Err(io::ErrorKind::InvalidInput.into()) };
+        body: &mut Option<Body>,
+    ) -> io::Result<(TaskId, GreenletId)> {
+        self.stacks.promise(birth.size)?;
         self.births += 1;
         let id = GreenletId(self.births);
-        let label = Label { number: self.births, name: birth.name.clone() };
         let is_later = matches!(birth.start, Start::At(_) | Start::Told);
         let state = if is_later { State::Later } else { State::Unstarted };
         let (slot, task) = self.tasks.all.vacant(birth.site);
         let task_id = TaskId::new(slot, self.births as u32);
         task.begin(state, id, birth.site, self.now_nanos);
-        task.coro = Some(Coro::new(stack, label, body));
+        task.body = body.take();
+        task.size = birth.size;
         if birth.name.is_some() {
             task.extra().name = birth.name;
         }
@@ -224,10 +219,6 @@ impl Scheduler {
         }
         self.tasks.all.remove(self.tasks.current);
         self.next()
-    }
-
-    pub(super) fn put_back(&mut self, stack: Stack) {
-        self.stacks.put_back(stack);
     }
 
     // ── time ──
@@ -268,8 +259,11 @@ impl Scheduler {
     /// As [`Tasks::kill`]; one that was to start later is taken from the timers, too.
     pub(super) fn kill(&mut self, id: TaskId, next: bool) -> Killed {
         let killed = self.tasks.kill(id, next);
-        if let Killed::Unrun(_, Some(start)) = &killed {
-            self.timers.cancel(*start);
+        if let Killed::Unrun(unrun) = &killed {
+            self.stacks.release(unrun.size);
+            if let Some(start) = unrun.start {
+                self.timers.cancel(start);
+            }
         }
         killed
     }
@@ -355,10 +349,20 @@ impl Scheduler {
         let coro = self.tasks.take_turn(id)?.coro.take();
         self.switches += 1;
         self.spent = 0;
-        if coro.is_none() {
+        Some(if coro.is_some() { coro } else { self.take_first_turn(id) })
+    }
+
+    /// That task, whose turn it is, gets its stack. `None`: it is the main greenlet, who has one.
+    fn take_first_turn(&mut self, id: TaskId) -> Option<Coro> {
+        let task = self.tasks.running();
+        let Some(body) = task.body.take() else {
+            debug_assert_eq!(id, TaskId::MAIN);
             self.pause = Pause::Main;
-        }
-        Some(coro)
+            return None;
+        };
+        let name = task.extra.as_ref().and_then(|extra| extra.name.clone());
+        let label = Label { number: task.id.0, name };
+        Some(Coro::new(self.stacks.lease(task.size), label, body))
     }
 
     /// Nobody can run.
@@ -501,7 +505,7 @@ impl Scheduler {
             if id == TaskId::MAIN {
                 continue; // it is what calls this
             }
-            if let Some(coro) = self.tasks.take_turn(id).and_then(|task| task.coro.take()) {
+            if let Some(Some(coro)) = self.take_turn(id) {
                 return Some(coro);
             }
         }

@@ -21,19 +21,27 @@ use super::table::Table;
 use super::task::{Answer, Kill, REFUSALS, State, Task};
 use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
 use super::timers::TimerKey;
-use crate::coro::Coro;
+use crate::coro::{Body, StackSize};
 use crate::error::{Cause, Interruption, TimeoutId};
 
 /// The number that killers are woken with when their target refuses to die.
 pub(crate) const REFUSED: u32 = u32::MAX / 2;
 
 /// What a kill has to finish outside of the borrow.
-#[derive(Debug)]
 pub(crate) enum Killed {
     /// Nothing: it is dead, or marked, or has been woken.
     Marked,
-    /// It had not begun. Its body is in here, and the timer that was to start it.
-    Unrun(Coro, Option<TimerKey>),
+    /// It had not begun.
+    Unrun(Unrun),
+}
+
+/// What is left of a task that was taken out before it began.
+pub(crate) struct Unrun {
+    pub(super) body: Body,
+    /// Of the stack that was promised to it.
+    pub(super) size: StackSize,
+    /// The timer that was to start it.
+    pub(super) start: Option<TimerKey>,
 }
 
 /// A wait that may not begin.
@@ -304,13 +312,12 @@ impl Tasks {
 
     /// Removes a task that has not begun. A run queue may still name it, in vain.
     fn take_out(&mut self, id: TaskId) -> Killed {
-        let task = self.task(id);
-        let (coro, start) = task.map_or((None, None), |task| {
-            (task.coro.take(), task.extra.as_ref().and_then(|extra| extra.start))
-        });
+        let Some(task) = self.task(id) else { return Killed::Marked };
+        let (body, size) = (task.body.take(), task.size);
+        let start = task.extra.as_ref().and_then(|extra| extra.start);
         self.all.remove(id);
         self.run.forget_last(id);
-        coro.map_or(Killed::Marked, |coro| Killed::Unrun(coro, start))
+        body.map_or(Killed::Marked, |body| Killed::Unrun(Unrun { body, size, start }))
     }
 
     /// `ticket` is to hear (with [`REFUSED`]) if `target` refuses to die. False: it has refused.

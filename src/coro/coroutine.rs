@@ -9,6 +9,7 @@ use std::rc::Rc;
 use corosensei::stack::StackPointer;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
+use super::body::Body;
 use super::stack::{HEADER, Stack};
 
 /// What an overflow report calls a coroutine.
@@ -17,9 +18,6 @@ pub(crate) struct Label {
     pub(crate) number: u64,
     pub(crate) name: Option<Rc<str>>,
 }
-
-/// What a coroutine is to run.
-pub(crate) type Body = Box<dyn FnOnce()>;
 
 /// A body on a stack of its own, eight bytes to move around.
 #[derive(Debug)]
@@ -90,7 +88,8 @@ impl Drop for Running {
 impl Coro {
     /// Puts `body` onto `stack`. It runs at the first [`resume`](Coro::resume).
     ///
-    /// In a box, because it is written to the stack before it runs, where no guard watches.
+    /// Written to the stack before it runs, where no guard watches; so it is well that a [`Body`] is
+    /// small.
     pub(crate) fn new(stack: Stack, label: Label, body: Body) -> Coro {
         let end = stack.end();
         let header = end.as_ptr().wrapping_sub(HEADER).cast::<Header>();
@@ -221,7 +220,7 @@ impl Unrun {
             reason = "the body has moved out; dropping would drop it twice"
         )]
         mem::forget(self);
-        body();
+        body.run();
     }
 }
 
@@ -246,7 +245,7 @@ mod tests {
         let mut pool = StackPool::default();
         pool.promise(StackSize::DEFAULT).unwrap();
         let stack = pool.lease(StackSize::DEFAULT);
-        Coro::new(stack, Label { number: 1, name: None }, Box::new(body))
+        Coro::new(stack, Label { number: 1, name: None }, Body::new(body))
     }
 
     #[test]

@@ -27,6 +27,7 @@
 
 #![expect(unsafe_code, reason = "switching stacks is what this room is for")]
 
+mod body;
 mod stack;
 
 mod coroutine;
@@ -35,7 +36,8 @@ mod overflow;
 
 mod lend;
 
-pub(crate) use coroutine::{Body, Coro, Label, Resumed, on_thread_stack, suspend};
+pub(crate) use body::Body;
+pub(crate) use coroutine::{Coro, Label, Resumed, on_thread_stack, suspend};
 #[expect(unreachable_pub, reason = "reached as `greenlet::Scope`")]
 pub use lend::Scope;
 pub(crate) use lend::{Lent, lending};

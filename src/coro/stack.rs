@@ -44,12 +44,12 @@ const FIRST_ARENA: usize = 16;
 
 /// A size class: slots of `1 << n` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StackSize(u32);
+pub(crate) struct StackSize(u8);
 
 impl StackSize {
     /// 256 KiB of address space, of which one page is touched by a greenlet that does little.
     pub(crate) const DEFAULT: StackSize = StackSize(18);
-    const MIN: u32 = 16;
+    const MIN: u8 = 16;
 
     /// The smallest class with room for `bytes` of frames.
     ///
@@ -61,7 +61,7 @@ impl StackSize {
             .checked_add(GUARD + COLOURS * COLOUR_STEP + HEADER)
             .and_then(usize::checked_next_power_of_two)
             .filter(|slot| *slot <= isize::MAX as usize)
-            .map(|slot| StackSize(slot.trailing_zeros().max(StackSize::MIN)))
+            .map(|slot| StackSize((slot.trailing_zeros() as u8).max(StackSize::MIN)))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "stack size is too large"))
     }
 

@@ -171,7 +171,7 @@ fn spawn_job(job: Job) {
         quietly("panicked in the destructor of a panic", move || drop(result));
         drop_locals();
     };
-    let mut body: Option<Body> = Some(Box::new(body));
+    let mut body = Some(Body::new(body));
     if let Err(error) = with(|hub| hub.spawn(birth, &mut body)) {
         // We are in the loop: neither a hook nor the destructors of the job may run here.
         #[expect(clippy::mem_forget, reason = "as the line below says")]
@@ -201,7 +201,7 @@ where
     F: FnOnce() + 'static,
 {
     // `body` moves in without being called or dropped, except when there is no stack.
-    let mut body: Option<Body> = Some(Box::new(move || {
+    let mut body = Some(Body::new(move || {
         body();
         // What was made since the body's own last acts, by a link or by a destructor.
         drop_locals();

@@ -132,7 +132,7 @@ mod tests {
             assert!(child.wait().is_ok());
 
             let mut children = [start("sleep", "60"), start("sleep", "0"), start("sleep", "0.01")];
-            assert_eq!(wait_any(&children), 1);
+            assert_ne!(wait_any(&children), 0); // which of the others is first, the system says
             children[0].kill().expect("it is ours");
             let mut ended: Vec<_> = iwait(&children).collect();
             ended.sort_unstable();

@@ -19,7 +19,7 @@ use std::rc::Rc;
 
 use super::ticket::{GreenletId, Reason, TaskId, Ticket};
 use super::timers::TimerKey;
-use crate::coro::Coro;
+use crate::coro::{Coro, Owner};
 use crate::error::TimeoutId;
 
 /// How often a kill is raised before its target is left alone: somebody catches it each time.
@@ -292,6 +292,11 @@ impl Task {
         } else {
             self.site.to_string()
         }
+    }
+
+    /// Whose stack it is, for a census.
+    pub(super) fn owner(&self) -> Owner {
+        Owner { site: self.site, number: self.id.0 }
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

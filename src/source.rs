@@ -111,6 +111,41 @@ impl<S: AsFd> Source<S> {
         }
     }
 
+    /// Waits until a call in that direction would not block, without making one: `look`, a call that
+    /// takes nothing, is made only if it is not known already that it would block. Who is woken by
+    /// the event is told all there is to know, and the call that follows finds out if that was not so.
+    ///
+    /// # Errors
+    ///
+    /// What `look` says; else as [`run`](Source::run).
+    pub(crate) fn wait_ready(
+        &self,
+        side: Side,
+        verb: &'static &'static str,
+        limit: Limit,
+        mut look: impl FnMut(&S) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Err(interruption) = hub::spend() {
+            return Err(hub::raise(interruption).into());
+        }
+        let mut turn = Turn { source: self, side, verb, deadline: None, place: None };
+        if limit != Limit::Never && !turn.may_try() && !thread::panicking() {
+            return turn.wait(limit);
+        }
+        loop {
+            match look(self.inner()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && limit != Limit::Never =>
+                {
+                    turn.would_block()?;
+                    return turn.wait(limit);
+                }
+                seen => return seen,
+            }
+        }
+    }
+
     /// Lets those who wait on that side try again: something has happened that the kernel does not
     /// tell.
     pub(crate) fn nudge(&self, side: Side) {

@@ -175,7 +175,7 @@ pub mod concurrent;
 #[cfg(feature = "ureq")]
 #[cfg_attr(docsrs, doc(cfg(feature = "ureq")))]
 pub mod http;
-mod observe;
+pub mod observe;
 pub mod process;
 pub mod server;
 
@@ -188,6 +188,7 @@ pub use hub::{GreenletId, Hub, Remote};
 pub use interrupt::{Interrupt, catch_interrupt, shield};
 pub use links::LinkId;
 pub use local::GreenletLocal;
+#[doc(inline)]
 pub use observe::{Dump, DumpEntry, dump};
 pub use threadpool::offload;
 pub use timeout::{Timeout, idle, sleep, with_timeout, yield_now};

@@ -142,6 +142,42 @@ impl<S: AsFd> Source<S> {
         value
     }
 
+    /// Waits until a call in that direction would not block, without making one: `look`, a call that
+    /// takes nothing, is made only if it is not known already that it would block. Who is woken by
+    /// the event is told all there is to know, and the call that follows finds out if that was not so.
+    ///
+    /// # Errors
+    ///
+    /// What `look` says; else as [`run`](Source::run).
+    pub(crate) fn wait_ready(
+        &self,
+        side: Side,
+        verb: &'static &'static str,
+        limit: Limit,
+        mut look: impl FnMut(&S) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Err(interruption) = hub::spend() {
+            return Err(hub::raise(interruption).into());
+        }
+        let call = Call { source: self, side, verb, limit };
+        if let Some(readiness) = call.to_wait_for() {
+            return call.wait(call.place(None), readiness, limit.deadline()).map(drop);
+        }
+        loop {
+            match look(self.inner()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && limit != Limit::Never =>
+                {
+                    let readiness = self.readiness()?;
+                    readiness.would_block(side);
+                    return call.wait(call.place(None), readiness, limit.deadline()).map(drop);
+                }
+                seen => return seen,
+            }
+        }
+    }
+
     /// Lets those who wait on that side try again: something has happened that the kernel does not
     /// tell.
     pub(crate) fn nudge(&self, side: Side) {
@@ -179,6 +215,14 @@ impl<'a, S: AsFd> Call<'a, S> {
         Place { source: self.source, side: self.side, key }
     }
 
+    /// What is to be waited for before the first attempt: there is no hope yet, or somebody waits
+    /// already. Who unwinds must not wait, but may find what has come since somebody last looked.
+    fn to_wait_for(&self) -> Option<&'a Readiness> {
+        let readiness = &self.source.watched.get()?.readiness;
+        let waits = self.limit != Limit::Never && !hub::has_ended() && !thread::panicking();
+        (waits && !readiness.may_try(self.side)).then_some(readiness)
+    }
+
     /// All of it, for those who are not as most are: others may get a turn first, and there may be a
     /// limit.
     #[cold]
@@ -188,14 +232,9 @@ impl<'a, S: AsFd> Call<'a, S> {
             return Err(hub::raise(interruption).into());
         }
         let (mut place, mut deadline) = (self.place(None), None);
-        // Who unwinds must not wait, but may find what has come since somebody last looked.
-        let waits = self.limit != Limit::Never && !hub::has_ended() && !thread::panicking();
-        match self.source.watched.get() {
-            Some(watched) if waits && !watched.readiness.may_try(self.side) => {
-                deadline = self.limit.deadline();
-                place = self.wait(place, &watched.readiness, deadline)?;
-            }
-            _ => {}
+        if let Some(readiness) = self.to_wait_for() {
+            deadline = self.limit.deadline();
+            place = self.wait(place, readiness, deadline)?;
         }
         match attempt(self.source.inner()) {
             Ok(tried) => Ok(self.source.served(self.side, place.keep(), tried)),

@@ -10,7 +10,8 @@ use corosensei::stack::StackPointer;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::body::Body;
-use super::stack::{HEADER, Stack};
+use super::size::{HEADER, StackSize};
+use super::stack::Stack;
 
 /// What an overflow report calls a coroutine.
 #[derive(Debug)]
@@ -134,6 +135,17 @@ impl Coro {
         }
     }
 
+    /// The size of its stack and how deep it has been used, for a census. `None` in place of a depth:
+    /// it has not begun.
+    pub(crate) fn stack_use(&self) -> (StackSize, Option<usize>) {
+        let header = self.0.as_ptr();
+        // SAFETY: the header lives as long as this `Coro`, and nothing changes its `stack`.
+        let stack = unsafe { &(*header).stack };
+        // SAFETY: as above; `&self`: nobody resumes it.
+        let coroutine = unsafe { &(*header).coroutine };
+        (stack.size(), coroutine.started().then(|| stack.depth()))
+    }
+
     /// The stack of a body that has returned, or that has never run: then the body is dropped here,
     /// unrun. A suspended body is leaked, and so is its stack: `None`.
     pub(crate) fn into_stack(self) -> Option<Stack> {
@@ -199,6 +211,11 @@ pub(super) fn look_at_running<R>(f: impl FnOnce(&Label, &Stack) -> R) -> Option<
     // SAFETY: as for `label`.
     let stack = unsafe { &(*running).stack };
     Some(f(label, stack))
+}
+
+/// As [`Coro::stack_use`], for the running coroutine.
+pub(crate) fn running_stack() -> Option<(StackSize, usize)> {
+    look_at_running(|_, stack| (stack.size(), stack.depth()))
 }
 
 /// Is this the thread's own stack?

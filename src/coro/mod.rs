@@ -28,6 +28,10 @@
 #![expect(unsafe_code, reason = "switching stacks is what this room is for")]
 
 mod body;
+mod size;
+
+mod census;
+
 mod stack;
 
 mod coroutine;
@@ -37,9 +41,11 @@ mod overflow;
 mod lend;
 
 pub(crate) use body::Body;
-pub(crate) use coroutine::{Coro, Label, Resumed, on_thread_stack, suspend};
+pub(crate) use census::{Census, Marks, Owner};
+pub(crate) use coroutine::{Coro, Label, Resumed, on_thread_stack, running_stack, suspend};
 #[expect(unreachable_pub, reason = "reached as `greenlet::Scope`")]
 pub use lend::Scope;
 pub(crate) use lend::{Lent, lending};
 pub(crate) use overflow::catch_overflows;
-pub(crate) use stack::{StackPool, StackSize};
+pub(crate) use size::StackSize;
+pub(crate) use stack::StackPool;

@@ -38,7 +38,7 @@ fn report(label: &Label, stack: &Stack) {
         }
     }
     line.text(b"\" has overflowed its stack of ");
-    line.number((stack.usable() / 1024) as u64);
+    line.number((stack.size().usable() / 1024) as u64);
     line.text(b" KiB; give it more with greenloom::Builder::stack_size(bytes)\n");
     fault::write_stderr(line.written());
 }

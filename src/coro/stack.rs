@@ -5,70 +5,52 @@
 //! installed when it is carved, and stays for good.
 //!
 //! The pool is keyed by size class and last-in first-out, so that a stack is used again while its
-//! top pages are still in the cache. What is free is bounded in two ways: beyond [`WARM`] stacks of
-//! a class, a stack gives its memory back when it is returned; and [`StackPool::reap`], called now
-//! and then, takes it from those that nobody has asked for since the last time. Memory is given
-//! back, address space is kept: it costs nothing.
+//! top pages are still in the cache. Memory of free stacks is bounded in two ways. By time: what
+//! nobody has asked for during a whole second gives it back, a bounded number of stacks at each call
+//! of [`StackPool::reap`]. And by number: beyond [`WARM`] stacks of a class, a stack gives it back
+//! when it is returned. Address space is kept: it costs nothing. (Page tables are, too: half a
+//! kilobyte a stack.)
+//!
+//! ```text
+//!   free:  | cold: no memory | to be reaped | not asked for yet | asked for in this second |
+//!          0               cold            due               unasked               len, the top
+//! ```
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 
+use super::census::{Census, Owner};
+use super::size::{COLOUR_STEP, COLOURS, GUARD, HEADER, StackSize};
 use crate::sys::memory::{self, Reservation};
 
-/// Bytes of guard below every stack. Rust code probes every page it grows by, for which one page
-/// would do; C code does not, and 16 KiB stops most of what it steps over with.
-pub(super) const GUARD: usize = 16 * 1024;
+/// Free stacks of one class that keep their memory, for a second or two. So many, because they had
+/// it while they were in use; and a crowd that comes again at once is spared a page fault each, which
+/// is most of what a fresh stack costs.
+const WARM: usize = 1 << 20;
 
-/// Bytes at the high end of every stack that its coroutine keeps for itself.
-pub(super) const HEADER: usize = 128;
+/// Free stacks that keep their memory although nobody asks for them, as long as their hub sleeps: it
+/// is not woken for a megabyte.
+const SPARE: usize = 256;
 
-/// Stacks begin at so many different offsets in a page, a cache line apart. Without this the tops of
-/// all stacks would compete for the same few sets of the cache; with more, a greenlet that does
-/// little would touch a second page.
-const COLOURS: usize = 32;
-const COLOUR_STEP: usize = 64;
-
-/// Free stacks of one class that keep their memory: at one touched page each, 64 MiB.
-const WARM: usize = 16 * 1024;
-
-/// Stacks that one call of [`StackPool::reap`] takes memory from, at a system call each.
+/// Stacks that one call of [`StackPool::reap`] takes memory from, at a system call each: a third of
+/// a millisecond.
 const REAP_AT_ONCE: usize = 256;
+
+/// How long a stack has to be free for that.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the hub has before the next such call, if there is more to take: that may take a tenth of
+/// its time, and takes the memory of 60,000 stacks in a second.
+const REAP_AGAIN: Duration = Duration::from_millis(4);
 
 /// Slots in the first arena of a class. Each further one has twice as many.
 const FIRST_ARENA: usize = 16;
-
-/// A size class: slots of `1 << n` bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StackSize(u8);
-
-impl StackSize {
-    /// 256 KiB of address space, of which one page is touched by a greenlet that does little.
-    pub(crate) const DEFAULT: StackSize = StackSize(18);
-    const MIN: u8 = 16;
-
-    /// The smallest class with room for `bytes` of frames.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if no address space could hold it.
-    pub(crate) fn for_bytes(bytes: usize) -> io::Result<StackSize> {
-        bytes
-            .checked_add(GUARD + COLOURS * COLOUR_STEP + HEADER)
-            .and_then(usize::checked_next_power_of_two)
-            .filter(|slot| *slot <= isize::MAX as usize)
-            .map(|slot| StackSize((slot.trailing_zeros() as u8).max(StackSize::MIN)))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "stack size is too large"))
-    }
-
-    fn slot(self) -> usize {
-        1 << self.0
-    }
-}
 
 /// One slot, owned. Two words, so that it travels in registers.
 #[derive(Debug)]
@@ -98,16 +80,31 @@ impl Stack {
         (start..start + GUARD).contains(&address)
     }
 
-    /// Bytes that frames may use.
-    pub(super) fn usable(&self) -> usize {
-        self.arena.size.slot() - GUARD - COLOURS * COLOUR_STEP - HEADER
+    pub(super) fn size(&self) -> StackSize {
+        self.arena.size
+    }
+
+    /// Bytes from the base of the stack down to the lowest one that is not zero: how deep it has been
+    /// used, if it had given its memory back before. Exact to a word for frames that write what is
+    /// not zero; a frame at the very bottom that has only touched its room, or written zeros, counts
+    /// to the end of the page.
+    pub(super) fn depth(&self) -> usize {
+        let (start, len) = (self.offset(), self.arena.size.slot());
+        let base = self.end().as_ptr().addr() - HEADER - self.arena.memory.start().as_ptr().addr();
+        let lowest = self.arena.memory.lowest_mark(start + GUARD, len - GUARD);
+        lowest.map_or(0, |lowest| base.saturating_sub(lowest))
+    }
+
+    /// Where in its arena it starts.
+    fn offset(&self) -> usize {
+        self.start.as_ptr().addr() - self.arena.memory.start().as_ptr().addr()
     }
 
     /// Gives back the memory of a stack that nobody uses.
     fn cool(&mut self) {
-        let offset = self.start.as_ptr().addr() - self.arena.memory.start().as_ptr().addr();
+        let (offset, len) = (self.offset(), self.arena.size.slot());
         // SAFETY: `&mut self` in a pool: no coroutine lives on this stack. The guard is left out.
-        unsafe { self.arena.memory.give_back(offset + GUARD, self.arena.size.slot() - GUARD) };
+        unsafe { self.arena.memory.give_back(offset + GUARD, len - GUARD) };
     }
 }
 
@@ -199,6 +196,9 @@ fn claim_protected_guard() -> io::Result<()> {
 pub(crate) struct StackPool {
     /// Few, so a search beats a table. The default class is asked for first and so stays in front.
     classes: Vec<Class>,
+    reap_at: Option<Instant>,
+    /// While it is on, what lies in the pool has no memory, and no stack is kept warm.
+    census: Option<Box<Census>>,
 }
 
 impl StackPool {
@@ -212,9 +212,9 @@ impl StackPool {
     #[inline]
     pub(crate) fn promise(&mut self, size: StackSize) -> io::Result<()> {
         let class = self.class(size);
-        if class.promised >= class.free.len() + class.fresh.len() {
+        if class.promised >= class.free.len() {
             let stack = class.carve()?;
-            class.fresh.push(stack);
+            class.push_cold(stack);
         }
         class.promised += 1;
         Ok(())
@@ -233,27 +233,93 @@ impl StackPool {
         class.pop().expect("as many stacks are kept as were promised")
     }
 
-    /// Takes a stack back that no coroutine lives on.
+    /// Takes a stack back that no coroutine lives on. A census asks who has used it; `None`: nobody,
+    /// the body was dropped unrun.
     #[inline]
-    pub(crate) fn put_back(&mut self, mut stack: Stack) {
+    pub(crate) fn put_back(&mut self, stack: Stack, owner: impl FnOnce() -> Option<Owner>) {
         let class = self.class(stack.arena.size);
-        if class.free.len() >= WARM {
-            stack.cool();
+        if class.free.len() - class.cold < class.warm {
+            class.free.push(stack);
+        } else {
+            self.put_back_cool(stack, owner);
         }
-        class.free.push(stack);
     }
 
-    /// Takes the memory of stacks that were free ever since the last call, some at a time.
-    pub(crate) fn reap(&mut self) {
-        for class in &mut self.classes {
-            let until =
-                class.unasked.min(WARM).min(class.cold + REAP_AT_ONCE).min(class.free.len());
-            for stack in class.free.iter_mut().take(until).skip(class.cold) {
-                stack.cool();
+    /// There are enough, or there is a census: no memory is kept. A census takes its marks here, and
+    /// so costs nothing while there is none.
+    #[cold]
+    #[inline(never)]
+    fn put_back_cool(&mut self, mut stack: Stack, owner: impl FnOnce() -> Option<Owner>) {
+        if let Some(census) = &mut self.census {
+            if let Some(owner) = owner().filter(|owner| census.counts(*owner)) {
+                census.note_ended(owner, stack.size(), stack.depth());
             }
-            class.cold = class.cold.max(until);
-            class.unasked = class.free.len();
         }
+        stack.cool();
+        self.class(stack.arena.size).push_cold(stack);
+    }
+
+    /// Takes the memory of stacks that nobody has asked for during a second, some at a time, if it is
+    /// time for that.
+    #[inline]
+    pub(crate) fn reap(&mut self, now: Instant) {
+        if self.reap_at.is_none_or(|at| at <= now) {
+            self.reap_at = Some(now + self.reap_some());
+        }
+    }
+
+    /// Returns for how long that was enough.
+    #[cold]
+    fn reap_some(&mut self) -> Duration {
+        if !self.is_reaping() {
+            self.classes.iter_mut().for_each(Class::begin_second);
+        }
+        let mut room = REAP_AT_ONCE;
+        for class in &mut self.classes {
+            room -= class.reap(room);
+        }
+        if self.is_reaping() { REAP_AGAIN } else { REAP_EVERY }
+    }
+
+    fn is_reaping(&self) -> bool {
+        self.classes.iter().any(|class| class.cold < class.due)
+    }
+
+    /// When a hub that sleeps is to be woken for that: if there is much memory that nobody uses. Some
+    /// seconds later there is not, and it sleeps as long as nothing happens.
+    pub(crate) fn wants_reaping(&self) -> Option<Instant> {
+        let much = self.classes.iter().any(Class::has_much);
+        much.then(|| self.reap_at.unwrap_or_else(Instant::now))
+    }
+
+    /// From now on it is noted how deep stacks are used, by coroutines with greater numbers than
+    /// `since`. What is free gives its memory back first, at a system call a warm stack.
+    pub(crate) fn begin_census(&mut self, since: u64) {
+        if let Some(census) = &mut self.census {
+            census.holders += 1;
+            return;
+        }
+        self.census = Some(Box::new(Census::new(since)));
+        for class in &mut self.classes {
+            class.warm = 0;
+            class.cool(class.free.len());
+        }
+    }
+
+    /// To be called as often as `begin_census`.
+    pub(crate) fn end_census(&mut self) {
+        match &mut self.census {
+            Some(census) if census.holders > 1 => {
+                census.holders -= 1;
+                return;
+            }
+            census => *census = None,
+        }
+        self.classes.iter_mut().for_each(|class| class.warm = WARM);
+    }
+
+    pub(crate) fn census(&self) -> Option<&Census> {
+        self.census.as_deref()
     }
 
     #[inline]
@@ -267,7 +333,8 @@ impl StackPool {
 
     #[cold]
     fn add_class(&mut self, size: StackSize) -> usize {
-        self.classes.push(Class::new(size));
+        let warm = if self.census.is_some() { 0 } else { WARM };
+        self.classes.push(Class::new(size, warm));
         self.classes.len() - 1
     }
 }
@@ -277,13 +344,15 @@ struct Class {
     size: StackSize,
     /// The last one is the warmest.
     free: Vec<Stack>,
-    /// Those that were never used.
-    fresh: Vec<Stack>,
-    /// For so many of both somebody has a promise.
+    /// For so many of them somebody has a promise.
     promised: usize,
-    /// How many at the front of `free` were not asked for since the last reaping.
+    /// So many of them keep their memory.
+    warm: usize,
+    /// How many at the front of `free` have not been asked for in the present second.
     unasked: usize,
-    /// How many at the front of `free` have given their memory back already.
+    /// How many at the front of `free` were not asked for in a whole one, and are to be reaped.
+    due: usize,
+    /// How many at the front of `free` have no memory.
     cold: usize,
     /// What is being carved, and its next slot.
     arena: Option<(Rc<Arena>, usize)>,
@@ -291,26 +360,49 @@ struct Class {
 }
 
 impl Class {
-    fn new(size: StackSize) -> Class {
-        let (free, fresh, arena) = (Vec::new(), Vec::new(), None);
-        Class {
-            size,
-            free,
-            fresh,
-            promised: 0,
-            unasked: 0,
-            cold: 0,
-            arena,
-            next_arena: FIRST_ARENA,
-        }
+    fn new(size: StackSize, warm: usize) -> Class {
+        let (free, arena, next_arena) = (Vec::new(), None, FIRST_ARENA);
+        Class { size, free, promised: 0, warm, unasked: 0, due: 0, cold: 0, arena, next_arena }
     }
 
     #[inline]
     fn pop(&mut self) -> Option<Stack> {
-        let Some(stack) = self.free.pop() else { return self.fresh.pop() };
+        let stack = self.free.pop()?;
         self.unasked = self.unasked.min(self.free.len());
+        self.due = self.due.min(self.free.len());
         self.cold = self.cold.min(self.free.len());
         Some(stack)
+    }
+
+    /// It changes places with the coldest of those that have memory, so that whoever asks gets one
+    /// that has.
+    fn push_cold(&mut self, stack: Stack) {
+        let last = self.free.len();
+        self.free.push(stack);
+        self.free.swap(self.cold, last);
+        self.cold += 1;
+    }
+
+    /// Takes the memory of those before `until`.
+    fn cool(&mut self, until: usize) {
+        self.free.iter_mut().take(until).skip(self.cold).for_each(Stack::cool);
+        self.cold = self.cold.max(until);
+    }
+
+    fn has_much(&self) -> bool {
+        self.free.len() - self.cold > SPARE
+    }
+
+    fn begin_second(&mut self) {
+        self.due = self.unasked;
+        self.unasked = self.free.len();
+    }
+
+    /// Takes the memory of those that are due, of so many at the most. Returns of how many.
+    fn reap(&mut self, most: usize) -> usize {
+        let count = self.due.saturating_sub(self.cold).min(most);
+        self.cool(self.cold + count);
+        count
     }
 
     #[cold]
@@ -369,9 +461,9 @@ mod tests {
     fn smoke() {
         let mut pool = StackPool::default();
         let stack = pool.stack(StackSize::DEFAULT).unwrap();
-        assert!(stack.usable() >= 236 * 1024 && stack.usable() < 256 * 1024);
+        assert!(stack.size().usable() >= 236 * 1024 && stack.size().usable() < 256 * 1024);
         let start = stack.start();
-        pool.put_back(stack);
+        pool.put_back(stack, || None);
         assert_eq!(pool.stack(StackSize::DEFAULT).unwrap().start(), start, "last in, first out");
     }
 
@@ -380,7 +472,7 @@ mod tests {
         for bytes in [0, 1, 48 * 1024, 64 * 1024, 256 * 1024, 1 << 20] {
             let size = StackSize::for_bytes(bytes).unwrap();
             let stack = StackPool::default().stack(size).unwrap();
-            assert!(stack.usable() >= bytes, "{bytes}");
+            assert!(stack.size().usable() >= bytes, "{bytes}");
         }
         assert!(StackSize::for_bytes(usize::MAX).is_err());
         assert!(StackSize::for_bytes(usize::MAX / 2).is_err());
@@ -391,7 +483,7 @@ mod tests {
         let mut pool = StackPool::default();
         let small = pool.stack(StackSize::for_bytes(1).unwrap()).unwrap();
         let start = small.start();
-        pool.put_back(small);
+        pool.put_back(small, || None);
         assert_ne!(pool.stack(StackSize::DEFAULT).unwrap().start(), start);
     }
 
@@ -424,20 +516,127 @@ mod tests {
         assert!(maps.is_empty() || maps.contains(&guard), "no map {guard}");
     }
 
+    /// A word at the top of a stack that nobody uses.
+    fn top(stack: &Stack) -> *mut u64 {
+        stack.end().as_ptr().wrapping_sub(8).cast::<u64>()
+    }
+
+    /// As a coroutine would leave it.
+    fn used(pool: &mut StackPool) -> Stack {
+        let stack = pool.stack(StackSize::DEFAULT).unwrap();
+        // SAFETY: within a stack that nobody else uses.
+        unsafe { top(&stack).write(7) };
+        stack
+    }
+
+    fn is_warm(stack: &Stack) -> bool {
+        // SAFETY: within a stack that nobody else uses.
+        unsafe { top(stack).read() == 7 }
+    }
+
+    fn warm(pool: &StackPool) -> usize {
+        pool.classes.iter().flat_map(|class| &class.free).filter(|stack| is_warm(stack)).count()
+    }
+
+    /// Would a hub be woken for what is there?
+    fn much(pool: &StackPool) -> bool {
+        pool.classes.iter().any(Class::has_much)
+    }
+
     #[test]
     fn the_pool_reaps_what_nobody_asks_for() {
         let mut pool = StackPool::default();
-        let stack = pool.stack(StackSize::DEFAULT).unwrap();
-        // SAFETY: the top of a stack that nobody else uses, here and below.
-        let top = unsafe { stack.end().sub(8) }.cast::<u64>();
-        // SAFETY: see above.
-        unsafe { top.write(7) };
-        pool.put_back(stack);
-        pool.reap(); // first notices it ...
-        // SAFETY: see above.
-        assert_eq!(unsafe { top.read() }, 7);
-        pool.reap(); // ... then, as nobody has asked meanwhile, takes it.
-        // SAFETY: see above.
-        assert_eq!(unsafe { top.read() }, 0);
+        let stacks: Vec<_> = (0..REAP_AT_ONCE + 50).map(|_| used(&mut pool)).collect();
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        assert_eq!(pool.reap_some(), REAP_EVERY, "first it notices them ...");
+        assert!(!pool.is_reaping() && much(&pool));
+        assert_eq!(warm(&pool), REAP_AT_ONCE + 50);
+        let stacks: Vec<_> = (0..50).map(|_| used(&mut pool)).collect();
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        assert_eq!(pool.reap_some(), REAP_EVERY, "... then it takes what nobody has asked for");
+        assert_eq!(warm(&pool), 50);
+        assert!(!pool.is_reaping() && !much(&pool));
+        assert_eq!(pool.reap_some(), REAP_EVERY);
+        assert_eq!(warm(&pool), 0);
+    }
+
+    #[test]
+    fn what_is_reaped_at_once_is_bounded() {
+        let mut pool = StackPool::default();
+        let stacks: Vec<_> = (0..3 * REAP_AT_ONCE).map(|_| used(&mut pool)).collect();
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        pool.reap_some();
+        for left in [2, 1] {
+            assert_eq!(pool.reap_some(), REAP_AGAIN);
+            assert_eq!(warm(&pool), left * REAP_AT_ONCE);
+            assert!(pool.is_reaping());
+        }
+        assert_eq!(pool.reap_some(), REAP_EVERY);
+        assert_eq!(warm(&pool), 0);
+    }
+
+    /// A crowd that was larger than what is kept leaves cold stacks behind. Who comes later gets a
+    /// warm one all the same, and it stays warm.
+    #[test]
+    fn cold_stacks_lie_below_warm_ones() {
+        let mut pool = StackPool::default();
+        pool.add_class(StackSize::DEFAULT);
+        pool.classes[0].warm = 3;
+        let stacks: Vec<_> = (0..10).map(|_| used(&mut pool)).collect();
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        assert_eq!(warm(&pool), 3);
+        for _ in 0..3 {
+            let three: Vec<_> = (0..3).map(|_| pool.stack(StackSize::DEFAULT).unwrap()).collect();
+            assert!(three.iter().all(is_warm));
+            three.into_iter().for_each(|stack| pool.put_back(stack, || None));
+            assert_eq!(warm(&pool), 3);
+        }
+    }
+
+    #[test]
+    fn a_census_begins_and_goes_on_without_a_trace_of_others() {
+        let mut pool = StackPool::default();
+        let owner = Owner { site: std::panic::Location::caller(), number: 1 };
+        let dirty = used(&mut pool);
+        pool.put_back(dirty, || None);
+        pool.begin_census(0);
+        pool.begin_census(0); // shared
+        for _ in 0..3 {
+            assert_eq!(warm(&pool), 0);
+            let stack = used(&mut pool);
+            let deep = top(&stack).wrapping_sub(1000);
+            // SAFETY: well within a stack that nobody else uses.
+            unsafe { deep.write(7) };
+            assert_eq!(stack.depth(), 8 * 1001 - HEADER);
+            pool.put_back(stack, || Some(owner));
+        }
+        pool.end_census();
+        let census = pool.census().unwrap().clone();
+        let ended: Vec<_> = census.into_sites().map(|(_, _, marks)| marks.ended).collect();
+        assert_eq!(ended, [3]);
+        pool.end_census();
+        assert!(pool.census().is_none());
+        let stack = used(&mut pool);
+        pool.put_back(stack, || unreachable!("nobody asks"));
+        assert_eq!(warm(&pool), 1);
+    }
+
+    #[test]
+    fn a_depth_is_told_to_a_word() {
+        for size in [0, 300_000] {
+            let stack = StackPool::default().stack(StackSize::for_bytes(size).unwrap()).unwrap();
+            assert_eq!(stack.depth(), 0, "nothing has been touched");
+            let word = |down: usize| top(&stack).wrapping_sub((HEADER + down) / 8);
+            for depth in [0, 8, 4096, 30_000] {
+                // SAFETY: within a stack that nobody else uses.
+                unsafe { word(depth).write(1) };
+                assert_eq!(stack.depth(), depth + 8);
+            }
+            // SAFETY: as above. What is merely touched counts to the end of its page.
+            unsafe { word(40_000).write_volatile(0) };
+            let page = memory::page_size();
+            let depth = stack.depth();
+            assert!((40_008..40_008 + page).contains(&depth), "{depth}");
+        }
     }
 }

@@ -127,10 +127,33 @@ impl Builder {
         self
     }
 
-    /// Bytes of stack it can use at least. Rounded up: with a guard of 16 KiB it makes a power of
-    /// two.
+    /// Bytes of stack it can use at least. Rounded up: with a guard of 16 KiB and some 2 KiB of our
+    /// own it makes a power of two, 64 KiB at the least.
     ///
-    /// Address space is what this reserves; memory is used a page at a time, when it is touched.
+    /// Address space is what this reserves; memory is used a page at a time, when it is touched. So a
+    /// small stack saves next to nothing (some of the kernel's page tables: 400 bytes a greenlet, for
+    /// the smallest), and a large one costs nothing until it is used. Ask for more where code recurses
+    /// or has large locals; for less only where there are a hundred thousand greenlets. How much they
+    /// do need, a [`StackCensus`](crate::observe::StackCensus) tells:
+    ///
+    /// ```
+    /// use greenloom::Builder;
+    /// use greenloom::observe::StackCensus;
+    ///
+    /// fn depth_of(json: &str) -> usize {
+    ///     json.strip_prefix('[').map_or(0, |inner| 1 + depth_of(inner))
+    /// }
+    ///
+    /// let census = StackCensus::start();
+    /// greenloom::spawn(|| depth_of(&"[".repeat(100))).join();
+    /// let site = census.report().sites()[0].clone();
+    /// assert!(site.deepest < 100 * 1024);
+    ///
+    /// // From then on:
+    /// let greenlet = Builder::new().stack_size(site.enough).spawn(|| depth_of("[[[]]]"))?;
+    /// assert_eq!(greenlet.get().unwrap(), 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self

@@ -58,7 +58,7 @@ pub(crate) use park::{
 pub(crate) use poller::{SHORT_READS_TELL, Watched};
 pub(crate) use readiness::{Readiness, Side};
 pub(crate) use scheduler::{Birth, Start};
-pub(crate) use snapshot::dump;
+pub(crate) use snapshot::{begin_census, census, dump, end_census};
 pub(crate) use task::LocalKey;
 pub(crate) use tasks::REFUSED;
 pub(crate) use ticket::{HoldId, Reason, TaskId, Ticket, Wake};

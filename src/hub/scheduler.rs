@@ -38,9 +38,6 @@ const SLICE: Duration = Duration::from_millis(2);
 /// The clock is asked at each 32nd of these calls at the least.
 const LAZIEST_ASK: u32 = 32;
 
-/// How often free stacks are asked for their memory.
-const REAP_EVERY: Duration = Duration::from_secs(1);
-
 /// What becomes due.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alarm {
@@ -119,14 +116,13 @@ pub(crate) struct Scheduler {
     /// The time of the last look, and the same in nanoseconds since `opened`.
     now: Instant,
     now_nanos: u64,
-    reaped_nanos: u64,
     switches: u32,
     look_after: u32,
     /// Calls since the last switch that did not wait.
     spent: u32,
     /// After so many of them the clock is asked.
     allowance: u32,
-    births: u64,
+    pub(super) births: u64,
     timeouts: u64,
     /// The report of a wait that nothing could end, on its way to be raised.
     pub(super) stuck: Option<BlocksForever>,
@@ -155,7 +151,6 @@ impl Scheduler {
             opened: now,
             now,
             now_nanos: 0,
-            reaped_nanos: 0,
             switches: 0,
             look_after: 8,
             spent: 0,
@@ -215,7 +210,7 @@ impl Scheduler {
     #[inline]
     pub(super) fn ended(&mut self, coro: Coro) -> Option<Coro> {
         if let Some(stack) = coro.into_stack() {
-            self.stacks.put_back(stack);
+            self.stacks.put_back(stack, || Some(self.tasks.running().owner()));
         }
         self.tasks.all.remove(self.tasks.current);
         self.next()
@@ -387,9 +382,8 @@ impl Scheduler {
         if nobody_can_come {
             return Some(Pause::Stuck);
         }
-        let time =
-            self.timers.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
-        self.look(time);
+        let at = self.timers.next_deadline().into_iter().chain(self.stacks.wants_reaping()).min();
+        self.look(at.map(|at| at.saturating_duration_since(Instant::now())));
         None
     }
 
@@ -434,10 +428,7 @@ impl Scheduler {
         if self.timers.next_deadline().is_some_and(|at| at <= self.now) {
             self.ring();
         }
-        if self.now_nanos - self.reaped_nanos >= REAP_EVERY.as_nanos() as u64 {
-            self.reaped_nanos = self.now_nanos;
-            self.stacks.reap();
-        }
+        self.stacks.reap(self.now);
     }
 
     /// The hub's own time.
@@ -519,7 +510,7 @@ impl Scheduler {
             Resumed::Suspended => self.tasks.running().coro = Some(coro),
             Resumed::Done => {
                 if let Some(stack) = coro.into_stack() {
-                    self.stacks.put_back(stack);
+                    self.stacks.put_back(stack, || Some(self.tasks.running().owner()));
                 }
                 self.tasks.all.remove(self.tasks.current);
             }

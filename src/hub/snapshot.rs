@@ -8,6 +8,7 @@ use super::holds::{Hold, Holder};
 use super::scheduler::Scheduler;
 use super::task::{State, Task};
 use super::ticket::{GreenletId, Object, TaskId};
+use crate::coro::{self, Census};
 use crate::error::BlocksForever;
 
 /// Every greenlet of a thread at one moment. `Display` prints a line for each.
@@ -130,6 +131,48 @@ impl Scheduler {
         self.tasks.current = TaskId::MAIN;
         self.tasks.running().set_state(State::Running);
     }
+}
+
+impl Scheduler {
+    fn begin_census(&mut self) {
+        self.stacks.begin_census(self.births);
+    }
+
+    /// The books as they stand, and those who are alive.
+    fn census(&self) -> Option<Census> {
+        let mut census = self.stacks.census()?.clone();
+        for (id, task) in self.tasks.all.iter() {
+            if !census.counts(task.owner()) {
+                continue;
+            }
+            let used = match &task.coro {
+                Some(coro) => Some(coro.stack_use()),
+                None if id == self.tasks.current => {
+                    coro::running_stack().map(|(size, depth)| (size, Some(depth)))
+                }
+                None => None,
+            };
+            if let Some((size, depth)) = used {
+                census.note_alive(task.owner(), size, depth);
+            }
+        }
+        Some(census)
+    }
+}
+
+/// Begins to note how deep the stacks of this thread's greenlets are used.
+pub(crate) fn begin_census() {
+    super::current::with(Scheduler::begin_census);
+}
+
+/// Ends that, and forgets it.
+pub(crate) fn end_census() {
+    super::current::with_existing(|hub| hub.stacks.end_census());
+}
+
+/// What has been noted so far. `None`: nothing is noted.
+pub(crate) fn census() -> Option<Census> {
+    super::current::with_existing(|hub| hub.census()).flatten()
 }
 
 /// A picture of this thread's hub.

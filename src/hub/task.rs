@@ -20,7 +20,7 @@ use std::{fmt, mem};
 
 use super::ticket::{GreenletId, Reason, TaskId, Ticket};
 use super::timers::TimerKey;
-use crate::coro::{Body, Coro, StackSize};
+use crate::coro::{Body, Coro, Owner, StackSize};
 use crate::error::TimeoutId;
 
 /// How often a kill is raised before its target is left alone: somebody catches it each time.
@@ -309,6 +309,11 @@ impl Task {
         } else {
             self.site.to_string()
         }
+    }
+
+    /// Whose stack it is, for a census.
+    pub(super) fn owner(&self) -> Owner {
+        Owner { site: self.site, number: self.id.0 }
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

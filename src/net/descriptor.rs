@@ -174,13 +174,38 @@ macro_rules! bytes {
             /// error.
             ///
             /// For handlers of many quiet connections, which then need no buffer until there is
-            /// something to put into it.
+            /// something to put into it. A buffer that is an array on the stack is touched by the
+            /// first read, and its memory stays the greenlet's; one from the heap, made when this has
+            /// returned, is gone again while the connection is quiet. Ten thousand such connections
+            /// take 55 MB; with 16 KiB of buffer on each stack they would take 160 MB more.
+            ///
+            /// It makes no call of the system where it has to wait: the event says enough. (So a
+            /// read can find that somebody else has been faster, and wait.)
             ///
             /// # Errors
             ///
             /// As a read's.
+            ///
+            /// # Examples
+            ///
+            /// More advice is in [`observe`](crate::observe#memory-of-many-quiet-greenlets).
+            ///
+            /// ```no_run
+            /// # use std::io::{self, Read, Write};
+            /// # fn handler(mut stream: greenloom::net::TcpStream) -> io::Result<()> {
+            /// loop {
+            ///     stream.wait_readable()?; // here it spends its life
+            ///     let mut buffer = vec![0; 16 * 1024];
+            ///     let len = stream.read(&mut buffer)?;
+            ///     if len == 0 {
+            ///         return Ok(());
+            ///     }
+            ///     stream.write_all(&buffer[..len])?;
+            /// }
+            /// # }
+            /// ```
             pub fn wait_readable(&self) -> io::Result<()> {
-                self.peek(&mut [0]).map(|_| ())
+                self.shared.wait_readable()
             }
         }
 

@@ -232,6 +232,15 @@ impl<S: AsFd> Socket<S> {
         })
     }
 
+    /// Waits until a read would not.
+    pub(super) fn wait_readable(&self) -> io::Result<()> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        self.source.wait_ready(Side::Read, &"read", self.limit(Side::Read), |socket| {
+            recv(socket, &mut [0], flags)?;
+            Ok(())
+        })
+    }
+
     pub(super) fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         self.run(Side::Read, &"read", self.limit(Side::Read), |socket| {

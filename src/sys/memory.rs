@@ -117,6 +117,64 @@ impl Reservation {
         // SAFETY: the range lies within our mapping, and the caller has no use for its contents.
         let _ = unsafe { mm::madvise(at, len, advice) };
     }
+
+    /// Where in a range the lowest word lies that is not zero: the offset of that word. What has been
+    /// touched and holds nothing but zeros counts by the page; what has not been touched stays so.
+    /// `None`: nothing has been touched.
+    ///
+    /// The range begins at a page and ends within the reservation, and no page of it is a guard.
+    pub(crate) fn lowest_mark(&self, offset: usize, len: usize) -> Option<usize> {
+        let page = page_size();
+        let lowest = self.lowest_touched(offset, len, page)?;
+        if cfg!(feature = "sanitizer") {
+            return Some(lowest); // it watches who reads what, and dead frames are nobody's
+        }
+        let words = self.at(lowest, page.min(offset + len - lowest)).cast::<usize>();
+        let count = page.min(offset + len - lowest) / size_of::<usize>();
+        let marked = (0..count).find(|&n| {
+            // SAFETY: the word lies within our mapping, aligned, and readable as no guard covers it;
+            // it has a value, as the kernel has filled it with zeros before anybody could write to
+            // it; and it is this thread that would do that, which is here.
+            let word = unsafe { words.wrapping_add(n).read_volatile() };
+            word != 0
+        });
+        Some(lowest + marked.unwrap_or(0) * size_of::<usize>())
+    }
+
+    /// The offset of the lowest page of a range that has memory. (One that was swapped out is not
+    /// seen.)
+    #[cfg(target_os = "linux")]
+    fn lowest_touched(&self, offset: usize, len: usize, page: usize) -> Option<usize> {
+        const AT_ONCE: usize = 64;
+        for step in (offset..offset + len).step_by(AT_ONCE * page) {
+            let len = (offset + len - step).min(AT_ONCE * page);
+            let mut resident = [0; AT_ONCE];
+            // SAFETY: the range lies within our mapping, and the answer takes a byte a page, of
+            // which there is room for `AT_ONCE`.
+            match unsafe { libc::mincore(self.at(step, len), len, resident.as_mut_ptr()) } {
+                0 => {}
+                _ => return Some(offset), // which is what a caller has to make of no answer
+            }
+            if let Some(at) = resident.iter().position(|page| page & 1 != 0) {
+                return Some(step + at * page);
+            }
+        }
+        None
+    }
+
+    /// Where the system cannot be asked for sure, reading has to do: it finds the lowest page with
+    /// anything in it.
+    #[cfg(not(target_os = "linux"))]
+    fn lowest_touched(&self, offset: usize, len: usize, page: usize) -> Option<usize> {
+        (offset..offset + len).step_by(page).find(|&step| {
+            let words = self.at(step, page).cast::<usize>();
+            (0..page / size_of::<usize>()).any(|n| {
+                // SAFETY: as in `lowest_mark`.
+                let word = unsafe { words.wrapping_add(n).read_volatile() };
+                word != 0
+            })
+        })
+    }
 }
 
 impl Drop for Reservation {

@@ -154,7 +154,7 @@ impl Scheduler {
             switches: 0,
             look_after: 8,
             spent: 0,
-            allowance: 4,
+            allowance: 1,
             births: 0,
             timeouts: 0,
             stuck: None,
@@ -240,7 +240,7 @@ impl Scheduler {
         self.spent += self.allowance;
         let since_look = self.now.elapsed();
         if since_look >= SLICE {
-            self.allowance = (self.allowance / 2).max(1);
+            self.allowance = 1;
             self.switches = LOOK_EVERY; // a look is overdue, too
             return None;
         }

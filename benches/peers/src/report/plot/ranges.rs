@@ -60,20 +60,21 @@ fn panel(
     (left, top): (i32, i32),
     width: i32,
 ) -> anyhow::Result<()> {
-    canvas.text((left, top + 8), title, Pen::new(14, INK).bold(true))?;
     let column = |at: usize| left + width - (2 - at as i32) * COLUMN;
     let all = || ranges.iter().flat_map(|range| range.values).filter(|value| *value > 0.0);
     let highest = all().fold(0.0, f64::max);
-    let (unit, words) = if highest >= 10_000.0 { (1e-3, "ms") } else { (1.0, "µs") };
+    let lowest = all().fold(f64::INFINITY, f64::min);
+    let in_ms = lowest >= 1e3 || highest >= 1e6;
+    let (unit, words) = if in_ms { (1e-3, "ms") } else { (1.0, "µs") };
+    canvas.text((left, top + 8), &format!("{title}, {words}"), Pen::new(14, INK).bold(true))?;
     for (at, name) in NAMES.iter().enumerate() {
-        let name = if at == 2 { format!("{name} {words}") } else { (*name).to_owned() };
-        canvas.text((column(at), top + 8), &name, Pen::new(11, FAINT).to_the_left())?;
+        canvas.text((column(at), top + 8), name, Pen::new(11, FAINT).to_the_left())?;
     }
     let top = top + HEAD;
     let bottom = top + ranges.len() as i32 * STEP;
     let scale = Scale {
         log: true,
-        low: all().fold(f64::INFINITY, f64::min) / 1.15,
+        low: lowest / 1.15,
         high: highest * 1.15,
         left: left + NAME,
         right: column(0) - COLUMN + 2,

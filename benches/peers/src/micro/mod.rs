@@ -17,6 +17,7 @@ mod switch;
 mod timer_cost;
 mod timers;
 
+use std::io::{self, Write};
 use std::process::exit;
 use std::time::Duration;
 
@@ -164,13 +165,14 @@ struct Listed {
 }
 
 fn list() -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
     for measure in MEASURES {
         for n in measure.sizes {
             for peer in Peer::value_variants() {
                 let not_measured = measure.why_not(*peer, *n);
                 let measure = format!("{}/{n}", measure.name);
                 let line = Listed { measure, peer: *peer, not_measured };
-                println!("{}", serde_json::to_string(&line)?);
+                writeln!(out, "{}", serde_json::to_string(&line)?)?;
             }
         }
     }

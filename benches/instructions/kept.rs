@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use super::{Complaint, HOW_TO_KEEP};
+use super::{Complaint, HOW_TO_KEEP, OPERATIONS};
 
 /// By so much may a figure differ from what is kept.
 const TOLERANCE: f64 = 0.03;
@@ -171,6 +171,7 @@ impl Kept {
         } else if let Some(difference) = self.setting.difference_to(&setting) {
             return Err(format!("{difference}: keep all figures: {HOW_TO_KEEP}").into());
         } else {
+            self.figures.retain(|(name, _)| OPERATIONS.iter().any(|one| one.name == name));
             for (name, figures) in counted {
                 match self.figures.iter_mut().find(|(kept, _)| *kept == name) {
                     Some((_, kept)) => *kept = figures,

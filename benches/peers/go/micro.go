@@ -164,15 +164,17 @@ func cpuTime() time.Duration {
 
 func measureSwitch(p plan) figures {
 	var yields uint64
-	stop := false
+	stop, gate := false, make(chan bool)
 	for i := 1; i < p.n; i++ {
 		go func() {
+			<-gate // or each preemption of who starts them would cost a turn of all
 			for !stop {
 				yields++
 				runtime.Gosched()
 			}
 		}()
 	}
+	close(gate)
 	laps := newLaps(p, p.n, 1, &yields)
 	for laps.goOn() {
 		runtime.Gosched()

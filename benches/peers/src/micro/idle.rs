@@ -12,8 +12,13 @@ use crate::machine::{Memory, memory};
 use crate::peer::Peer;
 use crate::sample::Sample;
 
-pub(super) const MEASURE: Measure =
-    Measure { name: "idle", sizes: &[10_000, 100_000, 1_000_000], why_not: |_, _| None, run };
+pub(super) const MEASURE: Measure = Measure {
+    name: "idle",
+    sizes: &[10_000, 100_000, 1_000_000],
+    tasks: |n| n,
+    why_not: |_, _| None,
+    run,
+};
 
 const AN_HOUR: Duration = Duration::from_secs(3_600);
 

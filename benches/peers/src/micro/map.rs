@@ -18,8 +18,13 @@ use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
-pub(super) const MEASURE: Measure =
-    Measure { name: "map", sizes: &[1_000, 100_000], why_not: |_, _| None, run };
+pub(super) const MEASURE: Measure = Measure {
+    name: "map",
+    sizes: &[1_000, 100_000],
+    tasks: |_| POOL + 1,
+    why_not: |_, _| None,
+    run,
+};
 
 const POOL: usize = 100;
 

@@ -17,6 +17,7 @@ mod switch;
 mod timer_cost;
 mod timers;
 
+use std::io::{self, Write};
 use std::process::exit;
 use std::time::Duration;
 
@@ -73,7 +74,9 @@ struct Measure {
     name: &'static str,
     /// The sizes that the conductor asks for.
     sizes: &'static [usize],
-    /// Why that peer cannot be measured with so many, if it cannot.
+    /// How many tasks there are, for that size.
+    tasks: fn(usize) -> usize,
+    /// Why that peer cannot be measured with that size, if it cannot.
     why_not: fn(Peer, usize) -> Option<String>,
     /// Not called for Go and gevent, which are programs of their own.
     run: fn(Peer, Plan, Sample) -> Sample,
@@ -136,19 +139,19 @@ fn not_measured(why: &str) -> ! {
 
 impl Measure {
     fn why_not(&self, peer: Peer, n: usize) -> Option<String> {
-        (self.why_not)(peer, n).or_else(|| why_never(peer, n))
+        (self.why_not)(peer, n).or_else(|| why_never(peer, (self.tasks)(n)))
     }
 }
 
 /// What stands in the way of so many tasks of a peer, whatever they do.
-fn why_never(peer: Peer, n: usize) -> Option<String> {
+fn why_never(peer: Peer, tasks: usize) -> Option<String> {
     match peer {
         Peer::Epoll => Some("a loop over events has no tasks".into()),
-        Peer::May if 2 * n + 1_000 > process::max_memory_maps() => {
+        Peer::May if 2 * tasks + 1_000 > process::max_memory_maps() => {
             Some("two memory maps a stack are more than vm.max_map_count allows".into())
         }
-        Peer::Threads if n > 10_000 => Some("too many threads for the system's limits".into()),
-        Peer::Gevent if n > 100_000 => Some("takes 8 GB and minutes".into()),
+        Peer::Threads if tasks > 10_000 => Some("too many threads for the system's limits".into()),
+        Peer::Gevent if tasks > 100_000 => Some("takes 8 GB and minutes".into()),
         Peer::Go | Peer::Gevent => external::why_not(peer),
         _ => None,
     }
@@ -164,13 +167,14 @@ struct Listed {
 }
 
 fn list() -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
     for measure in MEASURES {
         for n in measure.sizes {
             for peer in Peer::value_variants() {
                 let not_measured = measure.why_not(*peer, *n);
                 let measure = format!("{}/{n}", measure.name);
                 let line = Listed { measure, peer: *peer, not_measured };
-                println!("{}", serde_json::to_string(&line)?);
+                writeln!(out, "{}", serde_json::to_string(&line)?)?;
             }
         }
     }

@@ -12,7 +12,8 @@ use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
-pub(super) const MEASURE: Measure = Measure { name: "queue", sizes: &[2], why_not, run };
+pub(super) const MEASURE: Measure =
+    Measure { name: "queue", sizes: &[2], tasks: |n| n, why_not, run };
 
 fn why_not(peer: Peer, n: usize) -> Option<String> {
     match peer {

@@ -14,7 +14,8 @@ use crate::machine::pin;
 use crate::peer::Peer;
 use crate::sample::Sample;
 
-pub(super) const MEASURE: Measure = Measure { name: "queue_unbounded", sizes: &[2], why_not, run };
+pub(super) const MEASURE: Measure =
+    Measure { name: "queue_unbounded", sizes: &[2], tasks: |n| n, why_not, run };
 
 fn why_not(_peer: Peer, n: usize) -> Option<String> {
     (n != 2).then(|| "a hand-over is between two tasks".into())

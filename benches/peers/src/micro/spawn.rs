@@ -16,7 +16,7 @@ use crate::peer::Peer;
 use crate::sample::Sample;
 
 pub(super) const MEASURE: Measure =
-    Measure { name: "spawn", sizes: &[10_000], why_not: |_, _| None, run };
+    Measure { name: "spawn", sizes: &[10_000], tasks: |n| n, why_not: |_, _| None, run };
 
 static SPAWNED: [Count; 1] = [Count::new()];
 

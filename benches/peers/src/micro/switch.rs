@@ -17,7 +17,7 @@ use crate::peer::Peer;
 use crate::sample::Sample;
 
 pub(super) const MEASURE: Measure =
-    Measure { name: "switch", sizes: &[2, 1_000, 100_000, 1_000_000], why_not, run };
+    Measure { name: "switch", sizes: &[2, 1_000, 100_000, 1_000_000], tasks: |n| n, why_not, run };
 
 /// More coroutines with a default stack than this are more memory maps than a process may have.
 const LIMIT_OF_THE_LIMIT: usize = 10_000;

@@ -20,8 +20,13 @@ use super::{Measure, Plan, runtimes};
 use crate::peer::Peer;
 use crate::sample::Sample;
 
-pub(super) const MEASURE: Measure =
-    Measure { name: "timer_cost", sizes: &[1_000, 10_000, 100_000, 1_000_000], why_not, run };
+pub(super) const MEASURE: Measure = Measure {
+    name: "timer_cost",
+    sizes: &[1_000, 10_000, 100_000, 1_000_000],
+    tasks: |n| n,
+    why_not,
+    run,
+};
 
 /// Different timeouts. A power of two.
 const TIMEOUTS: usize = 1024;

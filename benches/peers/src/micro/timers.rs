@@ -18,8 +18,13 @@ use super::{Measure, Plan, process, runtimes};
 use crate::peer::Peer;
 use crate::sample::Sample;
 
-pub(super) const MEASURE: Measure =
-    Measure { name: "timers", sizes: &[10_000, 100_000, 1_000_000], why_not: |_, _| None, run };
+pub(super) const MEASURE: Measure = Measure {
+    name: "timers",
+    sizes: &[10_000, 100_000, 1_000_000],
+    tasks: |n| n,
+    why_not: |_, _| None,
+    run,
+};
 
 /// One fresh, one warm.
 const ROUNDS: usize = 2;

@@ -4,7 +4,8 @@
 //! round only. Where the raw epoll loop was measured, it ran just before and just after each run:
 //! the mean of the two is the run's reference, and two peers are compared by their ratios to it.
 //! Ratios of medians over all rounds were rejected: a slow minute that hit one of the two would
-//! stand in them for ever.
+//! stand in them for ever. A run that was disturbed and counts nevertheless is held against others
+//! that were, if there are any: in a slow spell all are slow.
 
 use std::collections::BTreeMap;
 
@@ -64,21 +65,25 @@ fn to_epoll(runs: &[Run], measure: &str, figure: &str, peer: Peer) -> Vec<(u32, 
 }
 
 /// The raw loop's figure beside a run: the mean of the last one before and the first one after
-/// that count, of the same measure and round.
+/// that count, of the same measure and round; of those that were disturbed like it, or else of all.
 fn reference(runs: &[Run], at: usize, figure: &str) -> Option<f64> {
     let run = &runs[at];
-    let value = |other: &Run| {
-        let beside = other.round == run.round
-            && other.is_of(&run.sample.measure, Peer::Epoll)
-            && other.used();
-        if beside { other.figure(figure) } else { None }
+    let neighbours = |alike: bool| {
+        let value = |other: &Run| {
+            let beside = other.round == run.round
+                && other.is_of(&run.sample.measure, Peer::Epoll)
+                && other.used()
+                && (!alike || other.noise.is_some() == run.noise.is_some());
+            if beside { other.figure(figure) } else { None }
+        };
+        let before = runs[..at].iter().rev().find_map(value);
+        let after = runs[at + 1..].iter().find_map(value);
+        match (before, after) {
+            (Some(before), Some(after)) => Some((before + after) / 2.0),
+            (one, None) | (None, one) => one,
+        }
     };
-    let before = runs[..at].iter().rev().find_map(value);
-    let after = runs[at + 1..].iter().find_map(value);
-    match (before, after) {
-        (Some(before), Some(after)) => Some((before + after) / 2.0),
-        (one, None) | (None, one) => one,
-    }
+    neighbours(true).or_else(|| neighbours(false))
 }
 
 fn quotient(value: f64, reference: f64) -> Option<f64> {
@@ -129,6 +134,22 @@ mod tests {
         assert_eq!(ratios_of(&runs, Peer::Greenloom, Peer::Epoll), [0.25]);
         runs[2].dropped = true;
         assert!(ratios_of(&runs, Peer::Greenloom, Peer::Epoll).is_empty());
+    }
+
+    #[test]
+    fn disturbed_runs_are_held_against_disturbed_ones() {
+        let mut runs = [
+            run(Peer::Epoll, 0, 50.0),
+            run(Peer::Epoll, 0, 100.0),
+            run(Peer::Greenloom, 0, 25.0),
+            run(Peer::Epoll, 0, 100.0),
+        ];
+        for at in [0, 2] {
+            runs[at].noise = Some("slow".to_owned());
+        }
+        assert_eq!(ratios_of(&runs, Peer::Greenloom, Peer::Epoll), [0.5]);
+        runs[0].noise = None;
+        assert_eq!(ratios_of(&runs, Peer::Greenloom, Peer::Epoll), [0.25], "there is no such");
     }
 
     #[test]

@@ -170,7 +170,8 @@ pub(crate) fn title(measure: &str) -> String {
         "idle" => return format!("{} idle", grouped(size)),
         "connections" => return format!("{} idle connections", grouped(size)),
         "connect" => {
-            return format!("connect, {}", title(&format!("echo/{size}")));
+            let at_a_time = size.split('x').next().unwrap_or(size);
+            return format!("connect, echo, close, {at_a_time} at a time");
         }
         _ => {}
     }

@@ -140,7 +140,7 @@ pub(crate) fn remarks(wish: &Wish, listed: &[Listed]) -> Vec<String> {
     });
     for line in missing {
         let Some(why) = &line.not_measured else { continue };
-        let reason = format!("{} {why}", line.peer.name());
+        let reason = format!("{}: {why}", line.peer.name());
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, measures)) => measures.push(&line.measure),
             None => reasons.push((reason, vec![&line.measure])),
@@ -204,6 +204,6 @@ mod tests {
         assert_eq!(scenarios.len(), 2);
         assert!(scenarios.iter().all(|scenario| scenario.cast.len() == 1));
         let remarks = remarks(&wish, &listed);
-        assert_eq!(remarks, ["not measured: smol is asleep (switch/2, switch/1000)"]);
+        assert_eq!(remarks, ["not measured: smol: is asleep (switch/2, switch/1000)"]);
     }
 }

@@ -15,11 +15,11 @@ const STOLEN: f64 = 0.03;
 
 /// How long a slow spell is waited for, and how long all of them. Some last a minute, and some
 /// machines are never quiet; a run in one is marked.
-const PATIENCE: Duration = Duration::from_secs(3);
-const ALL_PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(5);
+const ALL_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Repeats may take this share of the runs, all told.
-const REPEATS: f64 = 0.25;
+const REPEATS: f64 = 0.3;
 
 /// A run is repeated at most so often.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -168,11 +168,11 @@ mod tests {
 
     #[test]
     fn repeats_are_bounded() {
-        let mut quiet = Quiet::new([0, 0], 8);
+        let mut quiet = Quiet::new([0, 0], 6);
         assert!(quiet.may_repeat(1));
         assert!(!quiet.may_repeat(ATTEMPTS));
         assert!(quiet.may_repeat(2));
-        assert!(!quiet.may_repeat(1), "two of eight runs");
+        assert!(!quiet.may_repeat(1), "two of six runs");
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn latency(runs: &[Run]) -> Ranges {
     });
     Ranges {
         title: "Echo: latency under full load".to_owned(),
-        words: "From p50 to p99.9, the large dot is p99 (µs; medians of the rounds; closed loop, \
+        words: "From p50 to p99.9, the large dot is p99 (medians of the rounds; closed loop, \
                 logarithmic). Further left is better."
             .to_owned(),
         panels: panels.collect(),
@@ -143,10 +143,11 @@ fn timers(runs: &[Run]) -> Bars {
         }
     }
     Bars {
-        title: "Timers: so many sleep a random time of up to a second".to_owned(),
+        title: "Timers: each sleeps a random time of up to a second".to_owned(),
         words: "The second round in a process: stacks and tables are warm. Logarithmic, shorter is better."
             .to_owned(),
-        columns: 3,
+        // A row for each figure, a column for each size.
+        columns: (panels.len() / 2).clamp(1, 3),
         log: true,
         mark: None,
         panels,

@@ -60,18 +60,22 @@ fn panel(
     (left, top): (i32, i32),
     width: i32,
 ) -> anyhow::Result<()> {
-    canvas.text((left, top + 8), title, Pen::new(14, INK).bold(true))?;
     let column = |at: usize| left + width - (2 - at as i32) * COLUMN;
+    let all = || ranges.iter().flat_map(|range| range.values).filter(|value| *value > 0.0);
+    let highest = all().fold(0.0, f64::max);
+    let lowest = all().fold(f64::INFINITY, f64::min);
+    let in_ms = lowest >= 1e3 || highest >= 1e6;
+    let (unit, words) = if in_ms { (1e-3, "ms") } else { (1.0, "µs") };
+    canvas.text((left, top + 8), &format!("{title}, {words}"), Pen::new(14, INK).bold(true))?;
     for (at, name) in NAMES.iter().enumerate() {
         canvas.text((column(at), top + 8), name, Pen::new(11, FAINT).to_the_left())?;
     }
     let top = top + HEAD;
     let bottom = top + ranges.len() as i32 * STEP;
-    let all = || ranges.iter().flat_map(|range| range.values).filter(|value| *value > 0.0);
     let scale = Scale {
         log: true,
-        low: all().fold(f64::INFINITY, f64::min) / 1.15,
-        high: all().fold(0.0, f64::max) * 1.15,
+        low: lowest / 1.15,
+        high: highest * 1.15,
         left: left + NAME,
         right: column(0) - COLUMN + 2,
     };
@@ -98,7 +102,7 @@ fn panel(
             let bold = own && at == 1;
             canvas.text(
                 (column(at), middle),
-                &number(value),
+                &number(value * unit),
                 Pen::new(12, ink).bold(bold).to_the_left(),
             )?;
         }
@@ -106,17 +110,22 @@ fn panel(
     Ok(())
 }
 
-/// Powers of ten, and where they are few, 2 and 5 times those.
+/// As many as stand beside each other with ease: 1, 2 and 5 times powers of ten, 1 and 3 times, or
+/// those alone.
 fn ticks(scale: &Scale) -> Vec<f64> {
-    let tens = scale.ticks();
-    if tens.len() > 2 {
-        return tens;
-    }
     let first = scale.low.log10().floor() as i32;
     let last = scale.high.log10().ceil() as i32;
-    let all =
-        (first..=last).flat_map(|power| [1.0, 2.0, 5.0].map(|times| times * 10_f64.powi(power)));
-    all.filter(|tick| *tick >= scale.low && *tick <= scale.high).collect()
+    let choices: [&[f64]; 2] = [&[1.0, 2.0, 5.0], &[1.0, 3.0]];
+    for choice in choices {
+        let powers = (first..=last).map(|power| 10_f64.powi(power));
+        let all = powers.flat_map(|power| choice.iter().map(move |times| times * power));
+        let inside = all.filter(|tick| *tick >= scale.low && *tick <= scale.high);
+        let ticks: Vec<f64> = inside.collect();
+        if ticks.len() <= 4 {
+            return ticks;
+        }
+    }
+    scale.ticks()
 }
 
 /// Of microseconds.
@@ -125,5 +134,18 @@ fn time(value: f64) -> String {
         _ if value >= 1e6 => format!("{} s", value / 1e6),
         _ if value >= 1e3 => format!("{} ms", value / 1e3),
         _ => format!("{value} µs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_neither_many_nor_none() {
+        let scale = |low, high| Scale { log: true, low, high, left: 0, right: 200 };
+        assert_eq!(ticks(&scale(9.0, 35.0)), [10.0, 20.0]);
+        assert_eq!(ticks(&scale(600.0, 70_000.0)), [1e3, 3e3, 1e4, 3e4]);
+        assert_eq!(ticks(&scale(30.0, 150_000.0)), [1e2, 1e3, 1e4, 1e5]);
     }
 }

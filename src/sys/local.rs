@@ -24,7 +24,7 @@ pub(crate) fn with<T, R>(key: &'static LocalKey<T>, f: impl FnOnce(&T) -> R) -> 
 #[inline(always)]
 pub(crate) fn cell<T>(key: &'static LocalKey<RefCell<T>>) -> &'static RefCell<T> {
     const { assert!(!mem::needs_drop::<T>(), "a destructor would end it before its thread") };
-    let cell = key.with(|cell| ptr::from_ref(cell));
+    let cell = key.with(ptr::from_ref);
     // SAFETY: without a destructor it lasts as long as the running thread, and no longer; but a
     // reference to a cell, which is not `Sync`, cannot leave that thread.
     unsafe { &*cell }

@@ -51,13 +51,12 @@ struct Slot<T> {
     value: T,
 }
 
-impl<T> Default for Timers<T> {
-    fn default() -> Timers<T> {
+impl<T> Timers<T> {
+    /// There is no deadline yet, and the time is `_now`.
+    pub(crate) fn new(_now: Instant) -> Timers<T> {
         Timers { heap: Vec::new(), slots: Slab::new(), set: 0 }
     }
-}
 
-impl<T> Timers<T> {
     pub(crate) fn insert(&mut self, at: Instant, value: T) -> TimerKey {
         let order = self.set;
         self.set += 1;
@@ -155,9 +154,14 @@ mod tests {
         Duration::from_millis(n)
     }
 
+    fn start<T>() -> (Instant, Timers<T>) {
+        let t0 = Instant::now();
+        (t0, Timers::new(t0))
+    }
+
     #[test]
     fn smoke() {
-        let (t0, mut timers) = (Instant::now(), Timers::default());
+        let (t0, mut timers) = start();
         let late = timers.insert(t0 + ms(20), "late");
         timers.insert(t0 + ms(10), "early");
         assert_eq!(timers.next_deadline(), Some(t0 + ms(10)));
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn equal_deadlines_fire_in_the_order_they_were_set() {
-        let (t0, mut timers) = (Instant::now(), Timers::default());
+        let (t0, mut timers) = start();
         for n in 0..1000 {
             timers.insert(t0, n);
         }
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_old_key_does_not_name_a_newcomer() {
-        let (t0, mut timers) = (Instant::now(), Timers::default());
+        let (t0, mut timers) = start();
         let old = timers.insert(t0, 1);
         timers.pop_due(t0);
         let new = timers.insert(t0, 2);
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn any_mix_of_inserts_and_cancels_fires_in_order() {
-        let (t0, mut timers) = (Instant::now(), Timers::default());
+        let (t0, mut timers) = start();
         let mut seed = 7_u64;
         let mut random = move || {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

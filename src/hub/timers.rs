@@ -3,6 +3,7 @@
 //! Pure, generic, and without a clock: time is an argument. Most timers are timeouts of work that
 //! succeeds, so setting one and cancelling it cost the same whatever the number of others: they lie
 //! in the buckets of a [`Wheel`]. What is due within a tick or so is in a [`Heap`], in exact order.
+//! The last one set is in neither before another is set: most are taken back at once.
 //!
 //! Equal deadlines fire in the order in which they were set.
 
@@ -38,6 +39,8 @@ pub(crate) struct Timers<T> {
     epoch: Instant,
     /// The tick of the latest time we were told of.
     seen: u64,
+    /// The one set last, if it has not been filed yet: when, and its slot.
+    latest: Option<(Instant, u32)>,
     /// What was not later than the wheel's cursor when it came here; and a few, if there is nothing
     /// in the wheel.
     near: Heap,
@@ -48,7 +51,8 @@ pub(crate) struct Timers<T> {
     slots: Vec<Slot<T>>,
     /// Those slots that are not used, linked by their places.
     free: u32,
-    /// The earliest deadline, or [`NEVER`], or [`UNKNOWN`]; and the same as it was given.
+    /// The earliest deadline of all that are filed, or [`NEVER`], or [`UNKNOWN`]; and the same as it
+    /// was given.
     soonest: u64,
     soonest_at: Instant,
     /// The last time asked about, and the same as a number.
@@ -70,16 +74,15 @@ struct Ahead {
 /// A deadline, to cancel it by. Void once it has fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerKey {
-    /// Where to look for it. (Here, and not in the slot, that half a cache line may do for that.)
-    at: u64,
     slot: u32,
     /// Tells a slot's users apart.
     generation: u32,
 }
 
 #[derive(Debug)]
-#[repr(align(32))]
 struct Slot<T> {
+    /// Its deadline, once it is filed.
+    at: u64,
     /// In the heap; or [`FILED`], in the wheel.
     place: u32,
     generation: u32,
@@ -93,6 +96,7 @@ impl<T: Copy> Timers<T> {
         Timers {
             epoch: now,
             seen,
+            latest: None,
             near: Heap::default(),
             wheel: Wheel::new(seen),
             due: Vec::new(),
@@ -105,38 +109,26 @@ impl<T: Copy> Timers<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, at: Instant, value: T) -> TimerKey {
-        let nanos = self.nanos(at);
-        if nanos < self.soonest {
-            (self.soonest, self.soonest_at) = (nanos, at);
-        }
-        let key = self.occupy(nanos, value);
-        if self.belongs_into_the_wheel(tick(nanos)) {
-            self.file(key);
-        } else {
-            let slots = &mut self.slots;
-            self.near.push(nanos, key.slot, |slot, place| slots[slot as usize].place = place);
-        }
+        self.file_latest();
+        let key = self.occupy(value);
+        self.latest = Some((at, key.slot));
         key
     }
 
     /// The value, if it had not fired.
+    #[inline]
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
         if !self.contains(key) {
             return None;
         }
-        let place = self.slots[key.slot as usize].place;
-        let value = self.vacate(key.slot);
-        if place == FILED {
-            self.unfile(key);
+        if self.latest.is_some_and(|(_, slot)| slot == key.slot) {
+            self.latest = None;
         } else {
-            let slots = &mut self.slots;
-            self.near.remove(place, |slot, place| slots[slot as usize].place = place);
+            self.unfile(key);
         }
-        if self.soonest == key.at {
-            self.soonest = if self.is_empty() { NEVER } else { UNKNOWN };
-        }
-        Some(value)
+        Some(self.vacate(key.slot))
     }
 
     #[inline]
@@ -146,6 +138,9 @@ impl<T: Copy> Timers<T> {
 
     /// The earliest whose deadline is not after `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
+        if self.latest.is_some_and(|(at, _)| at <= now) {
+            self.file_latest();
+        }
         if self.soonest == NEVER || self.soonest != UNKNOWN && self.soonest_at > now {
             return None;
         }
@@ -176,10 +171,18 @@ impl<T: Copy> Timers<T> {
         if self.soonest == UNKNOWN {
             self.find_soonest();
         }
-        if self.soonest == NEVER { None } else { Some(self.soonest_at) }
+        let latest = self.latest.map(|(at, _)| at);
+        if self.soonest == NEVER {
+            return latest;
+        }
+        Some(latest.map_or(self.soonest_at, |at| at.min(self.soonest_at)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
+        self.latest.is_none() && self.none_is_filed()
+    }
+
+    fn none_is_filed(&self) -> bool {
         self.near.is_empty() && self.wheel.is_empty()
     }
 
@@ -202,16 +205,43 @@ impl<T: Copy> Timers<T> {
         self.soonest_at = self.instant(self.soonest);
     }
 
-    // Not in line, or a hub of few timers would pay for registers that only the wheel needs.
+    #[inline]
+    fn file_latest(&mut self) {
+        if let Some((at, slot)) = self.latest.take() {
+            self.file(at, slot);
+        }
+    }
 
     #[inline(never)]
-    fn file(&mut self, key: TimerKey) {
-        self.wheel.push(key.entry());
+    fn file(&mut self, at: Instant, slot: u32) {
+        let nanos = self.nanos(at);
+        if nanos < self.soonest {
+            (self.soonest, self.soonest_at) = (nanos, at);
+        }
+        self.slots[slot as usize].at = nanos;
+        if self.belongs_into_the_wheel(tick(nanos)) {
+            let generation = self.slots[slot as usize].generation;
+            self.wheel.push(Entry { at: nanos, slot, generation });
+        } else {
+            let slots = &mut self.slots;
+            self.near.push(nanos, slot, |slot, place| slots[slot as usize].place = place);
+        }
     }
 
     #[inline(never)]
     fn unfile(&mut self, key: TimerKey) {
-        self.wheel.remove(key.entry(), |entry| is_live(&self.slots, entry));
+        let slot = &mut self.slots[key.slot as usize];
+        let (at, place) = (slot.at, slot.place);
+        let slots = &mut self.slots;
+        if place == FILED {
+            let entry = Entry { at, slot: key.slot, generation: key.generation };
+            self.wheel.remove(entry, |other| *other != entry && is_live(slots, other));
+        } else {
+            self.near.remove(place, |slot, place| slots[slot as usize].place = place);
+        }
+        if self.soonest == at {
+            self.soonest = if self.none_is_filed() { NEVER } else { UNKNOWN };
+        }
     }
 
     fn has_come(&mut self, tick: u64) {
@@ -262,16 +292,21 @@ impl<T: Copy> Timers<T> {
     }
 
     #[inline]
-    fn occupy(&mut self, at: u64, value: T) -> TimerKey {
+    fn occupy(&mut self, value: T) -> TimerKey {
         let slot = self.free;
         let Some(place) = self.slots.get_mut(slot as usize) else {
-            let slot = self.slots.len() as u32;
-            self.slots.push(Slot { place: FILED, generation: 0, value });
-            return TimerKey { at, slot, generation: 0 };
+            return self.grow(value);
         };
         self.free = place.place;
         (place.place, place.value) = (FILED, value);
-        TimerKey { at, slot, generation: place.generation }
+        TimerKey { slot, generation: place.generation }
+    }
+
+    #[cold]
+    fn grow(&mut self, value: T) -> TimerKey {
+        let slot = self.slots.len() as u32;
+        self.slots.push(Slot { at: 0, place: FILED, generation: 0, value });
+        TimerKey { slot, generation: 0 }
     }
 
     /// Whoever has its key has nothing any more.
@@ -300,13 +335,6 @@ impl<T: Copy> Timers<T> {
         } else {
             self.epoch - Duration::from_nanos(EPOCH - nanos)
         }
-    }
-}
-
-impl TimerKey {
-    #[inline]
-    fn entry(self) -> Entry {
-        Entry { at: self.at, slot: self.slot, generation: self.generation }
     }
 }
 
@@ -616,8 +644,9 @@ mod tests {
         for n in (0..100).rev() {
             timers.insert(t0 + ns(HOUR + n), HOUR + n);
         }
-        let near = timers.insert(t0, 0);
-        timers.cancel(near);
+        for near in [0, 1].map(|n| timers.insert(t0, n)) {
+            timers.cancel(near);
+        }
         assert_eq!(timers.next_deadline(), Some(t0 + ns(HOUR)));
         assert!(timers.wheel.cursor() > tick(EPOCH));
         let mut random = Lcg(3);

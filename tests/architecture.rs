@@ -26,7 +26,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// The same inside the hub. Its door, `hub/mod.rs`, opens on all of them.
 const HUB: &[&[&str]] = &[
-    &["ticket", "dice"],
+    &["ticket", "dice", "heap", "wheel"],
     &["line", "run_queue", "timers", "holds", "inbox"],
     &["readiness", "task"],
     &["poller"],

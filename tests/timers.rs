@@ -183,6 +183,29 @@ fn a_sleeper_in_a_loop_is_never_early() {
     });
 }
 
+/// Far ones, among which the hub has looked for the first while it slept, are not in the way.
+#[test]
+fn short_ones_wake_in_order_among_many_that_are_far() {
+    const SEED: u64 = 0x5EED_0006;
+    within(2 * MINUTE, || {
+        let mut random = Lcg(SEED);
+        let far: Vec<_> =
+            (0..1000).map(|_| spawn_later(HOUR + random.duration_below(HOUR), || ())).collect();
+        for first in far.iter().take(10) {
+            // The first of the far ones is another each time, and nothing else is left to wait for.
+            first.kill();
+            sleep(ms(2));
+            let sleeps = sleep_at_random(SEED + 1, 1000, ms(20), Duration::ZERO);
+            assert!(sleeps.iter().all(|sleep| sleep.woke >= sleep.earliest));
+            if cfg!(not(hard_switch)) {
+                assert_in_order(&sleeps, SEED);
+            }
+        }
+        assert!(far[10..].iter().all(|greenlet| !greenlet.is_finished()));
+        killall(&far);
+    });
+}
+
 // ------------------------------------------------------------------ cancellation
 
 /// Timers that were not needed after all are gone: nothing is left that could wake anybody.

@@ -4,13 +4,15 @@
 //! which is a number and works once. This room does not know what a result, a socket's data or a
 //! lock is, and stores no closure and no waker of anybody's.
 //!
-//! Within the room, each file may know those before it: ticket and holds; then line, run_queue, timers,
-//! inbox, readiness, task and poller; then tasks, scheduler, current, park, descriptor and snapshot.
-//! **Law:** the scheduler is
+//! Within the room, each file may know those before it: ticket, holds, heap and wheel; then line,
+//! run_queue, timers, inbox, readiness, task and poller; then tasks, scheduler, current, park,
+//! descriptor and snapshot. **Law:** the scheduler is
 //! borrowed in a leaf and a value is returned; no borrow lives across a switch, and no code of the
 //! user's (a body, a destructor, a hook, a subscriber) runs under one.
 
+mod heap;
 mod ticket;
+mod wheel;
 
 #[cfg(hard_switch)]
 mod dice;

@@ -141,7 +141,7 @@ impl Scheduler {
         Scheduler {
             tasks: Tasks::new(site),
             idlers: Line::default(),
-            timers: Timers::default(),
+            timers: Timers::new(now),
             holds: Holds::default(),
             poller: Poller::default(),
             inbox: None,

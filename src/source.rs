@@ -132,14 +132,23 @@ impl<S: AsFd> Source<S> {
             Tried::Done(value) => (value, false),
             Tried::CutShort(value) => (value, true),
         };
-        if let Some(watched) = self.watched.get() {
-            match key {
-                Some(key) => leave(&watched.readiness, side, key, cut_short),
-                None if cut_short => watched.readiness.cut_short(side),
-                None => {}
-            }
+        match (self.watched.get(), key) {
+            (Some(watched), Some(key)) => leave(&watched.readiness, side, key, cut_short),
+            (Some(watched), None) if cut_short => watched.readiness.cut_short(side),
+            (None, _) if cut_short => self.watch_early(side),
+            _ => {}
         }
         value
+    }
+
+    /// The next call would be told that it blocks. That it is spared, because from now on the poller
+    /// knows; whatever has come meanwhile it is told at once.
+    #[cold]
+    fn watch_early(&self, side: Side) {
+        // Where it cannot be watched the next call is tried, and says so if it has to wait.
+        if let Ok(readiness) = self.readiness() {
+            readiness.cut_short(side);
+        }
     }
 
     /// Waits until a call in that direction would not block, without making one: `look`, a call that

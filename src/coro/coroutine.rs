@@ -12,6 +12,7 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 use super::body::Body;
 use super::size::{HEADER, StackSize};
 use super::stack::Stack;
+use crate::sys::prefetch::prefetch;
 
 /// What an overflow report calls a coroutine.
 #[derive(Debug)]
@@ -38,11 +39,16 @@ struct Header {
     coroutine: Coroutine<(), (), (), Bounds>,
     /// How the body suspends itself. Set by its first act.
     yielder: Cell<*const Yielder<(), ()>>,
+    /// Where about its frames end, while it is suspended: a hint, never followed.
+    frames: Cell<*const u8>,
     label: Label,
     stack: Stack,
 }
 
 const _: () = assert!(mem::size_of::<Header>() <= HEADER && mem::align_of::<Header>() <= 64);
+
+/// Cache lines of frames that are worth fetching ahead: what a wait returns through.
+const FRAME_LINES: usize = 6;
 
 /// Where the frames may lie, as `corosensei` wants to hear it. The memory is owned by
 /// [`Header::stack`].
@@ -113,11 +119,11 @@ impl Coro {
                 mem::forget(payload);
             }
         });
-        let yielder = Cell::new(ptr::null());
+        let (yielder, frames) = (Cell::new(ptr::null()), Cell::new(ptr::null()));
         // SAFETY: the slot is ours alone (we own `stack`), `header` lies within it, is aligned to
         // 64 (its end is page aligned and HEADER a multiple of 64), and lies above `base`, where
         // the coroutine never writes.
-        unsafe { header.write(Header { coroutine, yielder, label, stack }) };
+        unsafe { header.write(Header { coroutine, yielder, frames, label, stack }) };
         Coro(header)
     }
 
@@ -144,6 +150,23 @@ impl Coro {
         // SAFETY: as above; `&self`: nobody resumes it.
         let coroutine = unsafe { &(*header).coroutine };
         (stack.size(), coroutine.started().then(|| stack.depth()))
+    }
+
+    /// It is to be resumed before long: the processor may fetch what that reads first.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.0.as_ptr());
+    }
+
+    /// It is to be resumed soon, and what [`prefetch`](Coro::prefetch) asked for has come.
+    #[inline(always)]
+    pub(crate) fn prefetch_frames(&self) {
+        // SAFETY: the header lives as long as this `Coro`, and nobody holds a reference to that
+        // field but for a moment, in this very thread.
+        let frames = unsafe { (*self.0.as_ptr()).frames.get() };
+        for line in 0..FRAME_LINES {
+            prefetch(frames.wrapping_add(line * 64));
+        }
     }
 
     /// The stack of a body that has returned, or that has never run: then the body is dropped here,
@@ -196,6 +219,10 @@ pub(crate) fn suspend() {
     // SAFETY: the body's first act has stored its yielder, which lies on the stack that this very
     // line runs on.
     let yielder = unsafe { &*yielder };
+    let here = 0_u8;
+    // SAFETY: as above; nobody holds a reference to that field.
+    let frames = unsafe { &(*running).frames };
+    frames.set(&raw const here);
     yielder.suspend(());
 }
 

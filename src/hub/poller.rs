@@ -19,8 +19,10 @@ use super::readiness::{Readiness, Side};
 use super::ticket::Ticket;
 use crate::sys;
 
-/// Events taken from the kernel at once; what is left comes with the next look.
-const BATCH: usize = 1024;
+/// Events taken from the kernel at once; what is left comes with the next look. No more, because the
+/// kernel and we touch for each what those who are woken will soon use: of a thousand the first would
+/// have left the cache by the time of their turn.
+const BATCH: usize = 128;
 
 /// The token of the inbox's waker.
 const WAKER: Token = Token(usize::MAX);

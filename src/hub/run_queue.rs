@@ -3,6 +3,10 @@
 //! A plain first-in first-out queue, with one exception: an explicit switch names who runs *next*,
 //! before everybody else. Two who switch to each other for ever would starve the rest, so after
 //! [`STREAK`] such turns in a row the queue gets one.
+//!
+//! And where a multitude is ready, whoever is woken by an event or a timer has a queue of his own,
+//! which gets three of four turns: a million who have just been spawned would else let those who are
+//! due wait until the last of them has begun.
 
 use std::collections::VecDeque;
 
@@ -11,12 +15,22 @@ use super::ticket::TaskId;
 /// Turns in a row that may be given out of order.
 const STREAK: u32 = 64;
 
+/// With so many ready, those who are due need not queue behind all of them.
+const MULTITUDE: usize = 4096;
+
+/// Turns in a row that those who are due get then. More than one, or they would never catch up with
+/// those who begin at the same rate as others become due.
+const DUE_TURNS: u32 = 3;
+
 /// Tasks that could run now.
 #[derive(Debug, Default)]
 pub(crate) struct RunQueue {
     queue: Ring,
     next: VecDeque<TaskId>,
     streak: u32,
+    due: VecDeque<TaskId>,
+    /// Turns of those who are due, since the queue had one.
+    due_turns: u32,
     #[cfg(hard_switch)]
     dice: super::dice::Dice,
 }
@@ -110,15 +124,43 @@ impl RunQueue {
         self.next.push_back(task);
     }
 
+    /// For who is woken by an event or a timer.
+    #[inline]
+    pub(crate) fn push_due(&mut self, task: TaskId) {
+        if self.queue.len() <= MULTITUDE && self.due.is_empty() {
+            self.queue.push(task);
+        } else {
+            self.due.push_back(task);
+        }
+    }
+
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<TaskId> {
+        if !self.next.is_empty() || !self.due.is_empty() {
+            return self.pop_among();
+        }
+        self.streak = 0;
+        self.shuffle();
+        self.queue.pop()
+    }
+
+    #[inline(never)]
+    fn pop_among(&mut self) -> Option<TaskId> {
+        let others = !self.queue.is_empty() || !self.due.is_empty();
         if !self.next.is_empty() {
             self.streak += 1;
-            if self.streak <= STREAK || self.queue.is_empty() {
+            if self.streak <= STREAK || !others {
                 return self.next.pop_front();
             }
         }
         self.streak = 0;
+        if self.due_turns < DUE_TURNS || self.queue.is_empty() {
+            if let Some(due) = self.due.pop_front() {
+                self.due_turns += 1;
+                return Some(due);
+            }
+        }
+        self.due_turns = 0;
         self.shuffle();
         self.queue.pop()
     }
@@ -134,7 +176,24 @@ impl RunQueue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.next.is_empty()
+        self.queue.is_empty() && self.next.is_empty() && self.due.is_empty()
+    }
+
+    /// Does somebody wait who has so many before him?
+    pub(crate) fn is_longer_than(&self, turns: usize) -> bool {
+        self.queue.len() + self.due.len() > turns
+    }
+
+    /// Whose turn is about so many turns away, if nobody is named next meanwhile.
+    #[inline(always)]
+    pub(crate) fn ahead(&self, turns: usize) -> Option<TaskId> {
+        if !self.due.is_empty() {
+            return self.due.get(turns).copied();
+        }
+        if turns >= self.queue.len() {
+            return None;
+        }
+        self.queue.places.get(self.queue.place(self.queue.front.wrapping_add(turns))).copied()
     }
 }
 
@@ -168,6 +227,30 @@ mod tests {
             let expected = if turn < STREAK { 2 } else { 1 };
             assert_eq!(run.pop(), Some(task(expected)), "turn {turn}");
         }
+    }
+
+    #[test]
+    fn those_who_are_due_queue_with_the_others_unless_these_are_a_multitude() {
+        let mut run = RunQueue::default();
+        run.push(task(1));
+        run.push_due(task(2));
+        run.push(task(3));
+        #[cfg(not(hard_switch))]
+        assert_eq!([run.pop(), run.pop()], [Some(task(1)), Some(task(2))]);
+        let many = MULTITUDE as u32 + 10;
+        (10..many).for_each(|slot| run.push(task(slot)));
+        (0..3).for_each(|n| run.push_due(task(many + n)));
+        let turns: Vec<_> = (0..6).filter_map(|_| run.pop()).map(|task| task.slot()).collect();
+        let due: Vec<_> = turns.iter().filter(|slot| **slot >= many as usize).collect();
+        assert_eq!(
+            due,
+            [&(many as usize), &(many as usize + 1), &(many as usize + 2)],
+            "{turns:?}"
+        );
+        while run.pop().is_some() {}
+        assert!(run.is_empty());
+        run.push_due(task(5));
+        assert_eq!(run.pop(), Some(task(5)));
     }
 
     #[test]

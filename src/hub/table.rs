@@ -7,6 +7,7 @@ use std::panic::Location;
 
 use super::task::{State, Task};
 use super::ticket::TaskId;
+use crate::sys::prefetch::prefetch;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -49,6 +50,12 @@ impl Table {
     #[inline]
     pub(super) fn there(&mut self, id: TaskId) -> &mut Task {
         &mut self.slots[id.slot()]
+    }
+
+    /// Its slot will be looked at soon.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, id: TaskId) {
+        prefetch(self.slots.as_ptr().wrapping_add(id.slot()));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task)> {

@@ -162,14 +162,14 @@ pub(super) fn first_that<T>(
     addrs: impl Iterator<Item = SocketAddr>,
     mut attempt: impl FnMut(&SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
-    let mut result = Err(no_address());
+    let mut failure = None;
     for addr in addrs {
-        result = attempt(&addr);
-        if result.is_ok() {
-            break;
+        match attempt(&addr) {
+            Ok(value) => return Ok(value),
+            Err(error) => failure = Some(error),
         }
     }
-    result
+    Err(failure.unwrap_or_else(no_address))
 }
 
 pub(super) fn no_address() -> io::Error {

@@ -214,7 +214,7 @@ pub(super) fn connect_by(
     addr: &SocketAddr,
     limit: Limit,
 ) -> io::Result<TcpStream> {
-    socket.set_nonblocking(true)?;
+    rustix::io::ioctl_fionbio(&socket, true)?; // one call, where socket2 makes two
     let begun = socket.connect(&(*addr).into());
     let stream = TcpStream::new(socket.into());
     match begun {
@@ -235,13 +235,11 @@ fn is_under_way(error: &io::Error) -> bool {
 }
 
 fn is_connected(stream: &net::TcpStream) -> io::Result<Tried<()>> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
-    }
     match stream.peer_addr() {
         Ok(_) => Ok(Tried::Done(())),
+        // Not yet, or not at all.
         Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-            Err(io::ErrorKind::WouldBlock.into())
+            Err(stream.take_error()?.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
         }
         Err(error) => Err(error),
     }

@@ -10,4 +10,5 @@ pub(crate) mod disposition;
 pub(crate) mod fault;
 pub(crate) mod local;
 pub(crate) mod memory;
+pub(crate) mod prefetch;
 pub(crate) mod wait;

@@ -198,7 +198,7 @@ impl<S: AsFd> Source<S> {
 
     fn forget_source(&mut self) {
         if let Some(watched) = self.watched.take() {
-            hub::unwatch(&watched, self.inner().as_fd());
+            hub::unwatch(&watched);
         }
     }
 }

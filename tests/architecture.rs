@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
 /// The same inside the hub. Its door, `hub/mod.rs`, opens on all of them.
 const HUB: &[&[&str]] = &[
     &["ticket", "dice", "heap", "wheel"],
-    &["line", "run_queue", "timers", "holds", "inbox"],
+    &["line", "run_queue", "timers", "holds", "inbox", "alarm"],
     &["readiness", "task"],
     &["poller"],
     &["table"],
@@ -779,4 +779,12 @@ fn a_file_that_is_too_long_is_seen() {
     assert_eq!(too_long(&longest), [""; 0], "comments, empty lines and tests are free");
     let longer = House::of(&[("src/a.rs", &format!("{code}fn one_more() {{}}"))]);
     assert_eq!(too_long(&longer), ["src/a.rs: 401 lines"]);
+}
+
+/// mio's log lines would run a logger of the user's while the hub is borrowed.
+#[test]
+fn mio_does_not_log() {
+    let manifest = include_str!("../Cargo.toml");
+    let line = manifest.lines().find(|line| line.starts_with("mio = ")).unwrap();
+    assert!(line.contains("default-features = false") && !line.contains("log"), "{line}");
 }

@@ -1168,3 +1168,40 @@ fn who_unwinds_finds_what_has_come() {
         assert_eq!(found.get(), b'x');
     });
 }
+
+/// Bodies that had not begun when their thread ended were all dropped at once: two destructors that
+/// panicked were one too many.
+#[test]
+fn bodies_that_a_last_destructor_leaves_behind_are_dropped_one_by_one() {
+    struct Bomb(Rc<Cell<usize>>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            panic::resume_unwind(Box::new("on purpose"));
+        }
+    }
+    struct AtTheEnd;
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            let dropped = Rc::new(Cell::new(0));
+            for _ in 0..2 {
+                let bomb = Bomb(dropped.clone());
+                let body = move |value| {
+                    let _bomb = &bomb;
+                    value
+                };
+                let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+                    Coroutine::<u8>::new(body).switch(1)
+                }));
+            }
+        }
+    }
+    greenloom::greenlet_local! {
+        static LAST: AtTheEnd = AtTheEnd;
+    }
+    let thread = std::thread::spawn(|| {
+        LAST.with(|_| ());
+        sleep(ms(0));
+    });
+    assert!(thread.join().is_ok());
+}

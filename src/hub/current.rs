@@ -339,8 +339,9 @@ impl Hub {
     /// and of other callbacks, and greenlets that refuse to be killed. It replaces the default, a
     /// line on standard error; a `tracing` event at level ERROR is emitted in any case.
     ///
-    /// The hook runs in the greenlet it is told about, and should be quick. If it panics, the
-    /// default report is printed instead.
+    /// The hook runs in the greenlet it is told about, and should be quick. It must not wait, nor do
+    /// what others wait for: it may be told in the middle of a wait that is about to begin, and that
+    /// would not hear of it. If it panics, the default report is printed instead.
     ///
     /// # Examples
     ///
@@ -387,18 +388,19 @@ fn close() {
         quietly(AT_THE_END, move || drop(letter));
     }
     for _ in 0..ROUNDS {
-        let Some(unrun) = with_existing(|hub| hub.tasks.unrun()) else { break };
-        for id in unrun {
-            if let Some(killed) = with_existing(|hub| hub.kill(id, false)) {
-                discard(killed);
-            }
-        }
+        discard_unrun();
         with_existing(|hub| hub.tasks.kill_all());
         if !run_ready() {
             break;
         }
     }
     drop_locals();
+    // What the last destructors have spawned. Each is dropped by itself, because each may panic.
+    for _ in 0..ROUNDS {
+        if !discard_unrun() {
+            break;
+        }
+    }
     sys::local::with(&ENDED, |ended| ended.set(true));
     let scheduler = sys::local::with(&HUB, |hub| hub.borrow_mut().take());
     let hook = sys::local::with(&ON_ERROR, |hook| hook.borrow_mut().take());
@@ -415,6 +417,18 @@ fn close() {
         }
     }
     quietly(AT_THE_END, move || drop(hook));
+}
+
+/// Drops the bodies of those who have not begun. False: there was nobody.
+fn discard_unrun() -> bool {
+    let unrun = with_existing(|hub| hub.tasks.unrun()).unwrap_or_default();
+    let any = !unrun.is_empty();
+    for id in unrun {
+        if let Some(killed) = with_existing(|hub| hub.kill(id, false)) {
+            discard(killed);
+        }
+    }
+    any
 }
 
 /// Runs those who are ready, and those they make ready. False: there was nobody.

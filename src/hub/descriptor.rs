@@ -24,8 +24,8 @@ pub(crate) fn watch(fd: BorrowedFd<'_>) -> io::Result<Watched> {
 }
 
 /// The opposite, before the descriptor is closed.
-pub(crate) fn unwatch(watched: &Watched, fd: BorrowedFd<'_>) {
-    with_existing(|hub| hub.poller.deregister(watched, fd));
+pub(crate) fn unwatch(watched: &Watched) {
+    with_existing(|hub| hub.poller.deregister(watched));
 }
 
 /// What a wait in the line of a descriptor came to.

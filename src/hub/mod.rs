@@ -14,6 +14,7 @@ mod heap;
 mod ticket;
 mod wheel;
 
+mod alarm;
 #[cfg(hard_switch)]
 mod dice;
 mod holds;

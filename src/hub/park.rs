@@ -22,10 +22,11 @@ use std::panic::{self, Location};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::alarm::AlarmKind;
 use super::current::{self, report_current, with, with_existing};
 use super::holds::Holder;
 use super::inbox::{Inbox, Remote};
-use super::scheduler::{AlarmKind, Scheduler};
+use super::scheduler::Scheduler;
 use super::task::{Kill, LocalKey, State, Task};
 use super::tasks::{Killed, Refusal};
 use super::ticket::{GreenletId, HoldId, Reason, TaskId, Ticket, Wake};

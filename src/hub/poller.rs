@@ -74,6 +74,8 @@ struct System {
 #[derive(Debug)]
 struct Source {
     generation: u32,
+    /// The number that is watched.
+    number: RawFd,
     /// What is watched in place of a descriptor that another source has already.
     duplicate: Option<OwnedFd>,
     readiness: Rc<Readiness>,
@@ -111,7 +113,9 @@ impl Numbers {
 
     fn remove(&mut self, number: RawFd) {
         let (word, bit) = Numbers::place(number);
-        self.0[word] &= !bit;
+        if let Some(word) = self.0.get_mut(word) {
+            *word &= !bit;
+        }
     }
 }
 
@@ -147,25 +151,26 @@ impl Poller {
         registry.register(&mut SourceFd(&number), id.token(), interest())?;
         self.watched.insert(number);
         let readiness = Rc::<Readiness>::default();
-        self.sources.insert(Source { generation, duplicate, readiness: Rc::clone(&readiness) });
+        let shared = Rc::clone(&readiness);
+        self.sources.insert(Source { generation, number, duplicate, readiness: shared });
         Ok(Watched { id, readiness })
     }
 
     /// To be called before the descriptor is closed: a duplicate elsewhere would keep the
     /// registration alive, and nobody could remove it any more.
-    pub(crate) fn deregister(&mut self, watched: &Watched, fd: BorrowedFd<'_>) {
+    pub(crate) fn deregister(&mut self, watched: &Watched) {
         let id = watched.id;
         let there = self.sources.get(id.slot as usize);
         if there.is_none_or(|source| source.generation != id.generation) {
             return; // it was watched by a hub that has ended
         }
         let source = self.sources.remove(id.slot as usize);
-        let number = source.duplicate.as_ref().map_or(fd, AsFd::as_fd).as_raw_fd();
-        self.watched.remove(number);
+        self.watched.remove(source.number);
         if let Some(system) = &self.system {
             // It fails only if the descriptor is gone already, and the registration with it.
-            let _ = system.poll.registry().deregister(&mut SourceFd(&number));
+            let _ = system.poll.registry().deregister(&mut SourceFd(&source.number));
         }
+        drop(source.duplicate);
     }
 
     /// Somebody is about to wait for a descriptor.

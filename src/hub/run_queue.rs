@@ -29,6 +29,9 @@ pub(crate) struct RunQueue {
     next: VecDeque<TaskId>,
     streak: u32,
     due: VecDeque<TaskId>,
+    /// Who became due before there was a multitude is in the ring, up to this count. The others go
+    /// behind him.
+    due_in_ring: usize,
     /// Turns of those who are due, since the queue had one.
     due_turns: u32,
     #[cfg(hard_switch)]
@@ -79,7 +82,11 @@ impl Ring {
         let mut places: Vec<_> = tasks.collect();
         let len = places.len();
         places.resize(room, TaskId::NOBODY);
-        *self = Ring { places: places.into(), front: 0, back: len };
+        let (front, back) = (self.front, self.front.wrapping_add(len));
+        let room = places.len();
+        // Counts go on, because others remember them; so everybody has another place.
+        places.rotate_right(front & (room - 1));
+        *self = Ring { places: places.into(), front, back };
     }
 
     /// Takes out the one that came last, if that is it.
@@ -129,6 +136,7 @@ impl RunQueue {
     pub(crate) fn push_due(&mut self, task: TaskId) {
         if self.queue.len() <= MULTITUDE && self.due.is_empty() {
             self.queue.push(task);
+            self.due_in_ring = self.queue.back;
         } else {
             self.due.push_back(task);
         }
@@ -154,7 +162,8 @@ impl RunQueue {
             }
         }
         self.streak = 0;
-        if self.due_turns < DUE_TURNS || self.queue.is_empty() {
+        let is_their_turn = self.due_turns < DUE_TURNS && self.queue.front >= self.due_in_ring;
+        if is_their_turn || self.queue.is_empty() {
             if let Some(due) = self.due.pop_front() {
                 self.due_turns += 1;
                 return Some(due);
@@ -251,6 +260,20 @@ mod tests {
         assert!(run.is_empty());
         run.push_due(task(5));
         assert_eq!(run.pop(), Some(task(5)));
+    }
+
+    #[cfg(not(hard_switch))]
+    #[test]
+    fn those_who_are_due_stay_in_order_when_they_become_a_multitude() {
+        let mut run = RunQueue::default();
+        run.push(task(0));
+        (1..3 * MULTITUDE as u32).for_each(|slot| run.push_due(task(slot)));
+        run.push(task(7));
+        let slots: Vec<_> = std::iter::from_fn(|| run.pop()).map(|task| task.slot()).collect();
+        let due: Vec<_> = slots.iter().copied().filter(|slot| *slot != 7 && *slot != 0).collect();
+        let all = (1..3 * MULTITUDE).filter(|slot| *slot != 7);
+        assert_eq!(due, all.collect::<Vec<_>>());
+        assert_eq!(slots.len(), 3 * MULTITUDE + 1);
     }
 
     #[test]

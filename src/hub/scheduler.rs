@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use super::alarm::{Alarm, AlarmKind};
 use super::holds::Holds;
 use super::inbox::{Inbox, Letter};
 use super::line::{Line, LineKey};
@@ -41,34 +42,6 @@ const SLICE: Duration = Duration::from_millis(2);
 
 /// The clock is asked at each 32nd of these calls at the least.
 const LAZIEST_ASK: u32 = 32;
-
-/// What becomes due.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Alarm {
-    /// A sleep is over. (That is work, and comes before limits of the same moment.)
-    Sleep(Ticket),
-    /// A task is to start.
-    Start(TaskId),
-    /// A wait's own deadline.
-    Deadline(Ticket),
-    /// A `Timeout` of a task, begun under so many shields.
-    Timeout(TaskId, TimeoutId, u16),
-}
-
-impl Alarm {
-    fn is_work(self) -> bool {
-        matches!(self, Alarm::Sleep(_) | Alarm::Start(_))
-    }
-}
-
-/// What a wait's deadline is to the one who waits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AlarmKind {
-    /// What it waits for.
-    Sleep,
-    /// A limit to it.
-    Deadline,
-}
 
 /// Why the loop has nobody to resume right now. One word, like everything that passes between the
 /// loop and the scheduler at every switch.
@@ -244,11 +217,12 @@ impl Scheduler {
     /// The clock is asked each time, which costs as much as several calls of the quicker kind; so the
     /// more seldom, the quicker they have been.
     pub(super) fn spend(&mut self) -> Option<u32> {
+        let is_first = self.spent == 0; // it has just got its turn
         self.spent += self.allowance;
         let since_look = self.now.elapsed();
-        if since_look >= SLICE {
+        if since_look >= SLICE && !is_first {
             self.allowance = 1;
-            self.switches = LOOK_EVERY; // a look is overdue, too
+            self.look_after = 0; // a look is overdue, too
             return None;
         }
         if since_look < SLICE / 8 {
@@ -415,9 +389,9 @@ impl Scheduler {
         self.look(Some(Duration::ZERO));
         let (took, pace) = (self.now_nanos - before, PACE.as_nanos() as u64);
         self.look_after = if took <= pace {
-            (self.look_after * 2).min(LOOK_EVERY)
+            (self.look_after * 2).clamp(1, LOOK_EVERY)
         } else {
-            let apart = took / u64::from(switches);
+            let apart = took / u64::from(switches.max(1));
             (pace / apart.max(1)).clamp(1, LOOK_EVERY.into()) as u32
         };
     }

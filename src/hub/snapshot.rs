@@ -150,7 +150,7 @@ impl Scheduler {
                 None if id == self.tasks.current => {
                     coro::running_stack().map(|(size, depth)| (size, Some(depth)))
                 }
-                None if task.body.is_some() => Some((task.size, Some(0))),
+                None if task.body.is_some() => Some((task.size, None)),
                 None => None,
             };
             if let Some((size, depth)) = used {

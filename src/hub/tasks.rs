@@ -470,14 +470,14 @@ impl Tasks {
     }
 
     /// Lets go of those who are still there, destructors unrun: with a stack is leaked what lies on
-    /// it and what belongs to it.
+    /// it and what belongs to it, and with a body what it has captured.
     pub(super) fn leak_left(&mut self) {
         let left: Vec<_> =
             self.all.iter().map(|(id, _)| id).filter(|id| *id != TaskId::MAIN).collect();
         for id in left {
-            let extra = self.task(id).and_then(|task| task.extra.take());
+            let left = self.task(id).map(|task| (task.extra.take(), task.body.take()));
             #[expect(clippy::mem_forget, reason = "leaked on purpose, see above")]
-            mem::forget(extra);
+            mem::forget(left);
         }
     }
 

@@ -178,7 +178,8 @@ impl<S: AsFd> Io<S> {
     /// Calls `f` until it does not say `WouldBlock`, and waits in between until there is something to
     /// read: for calls that are not `read`, such as taking an event out of a library's descriptor.
     ///
-    /// `f` must not block. For a descriptor that is [`shared`](Io::shared), it is called only when
+    /// `f` must neither block nor wait: what becomes ready while it waits would be forgotten when it
+    /// then says `WouldBlock`. For a descriptor that is [`shared`](Io::shared), it is called only when
     /// there is something to read.
     ///
     /// # Errors

@@ -89,12 +89,14 @@ pub(super) fn existing() -> Option<RefMut<'static, Scheduler>> {
 /// Counts a call that need not wait. False: it is time to look closer.
 #[inline(always)]
 pub(crate) fn is_allowed() -> bool {
-    let left = ALLOWANCE.get();
-    if left == 0 || cfg!(hard_switch) {
-        return false;
-    }
-    ALLOWANCE.set(left - 1);
-    true
+    sys::local::with(&ALLOWANCE, |allowance| {
+        let left = allowance.get();
+        if left == 0 || cfg!(hard_switch) {
+            return false;
+        }
+        allowance.set(left - 1);
+        true
+    })
 }
 
 /// So many more such calls need no closer look.

@@ -34,6 +34,9 @@ use super::timers::TimerKey;
 use crate::error::{BlocksForever, Cause, Interruption, TimeoutId, Unwinding, caught};
 use crate::trace;
 
+/// Calls that need not wait between two looks whether there is a hub by now.
+const NOBODY_ELSE: u32 = 32;
+
 /// Waits until somebody uses the ticket that `arm` files, or until `deadline`.
 ///
 /// # Errors
@@ -172,7 +175,7 @@ fn spend_slow() -> Result<(), Interruption> {
     let more = match with_existing(Scheduler::spend) {
         Some(None) => None,
         Some(more) => more,
-        None => Some(1), // without a hub there is nobody else to run
+        None => Some(NOBODY_ELSE), // without a hub there is nobody else to run
     };
     if let Some(more) = more {
         current::allow(more - 1); // this call is one of them

@@ -51,22 +51,31 @@ pub(crate) fn await_readiness(readiness: &Readiness, side: Side, reason: Reason)
     hub.poller.begin_waiting();
     drop(hub);
     let key = readiness.join(side, ticket);
-    let switched = switch();
-    let Some(mut hub) = current::existing() else {
-        return Awaited::Ended(key, Err(Interruption::Unwinding));
-    };
-    hub.poller.end_waiting();
-    if switched.is_ok() && hub.tasks.was_woken() {
-        return Awaited::Woken(key);
+    if let Err(interruption) = switch() {
+        return was_stuck(key, interruption);
     }
-    drop(hub);
-    Awaited::Ended(key, end_of_wait(switched))
+    match current::existing() {
+        Some(mut hub) if hub.tasks.was_woken() => {
+            hub.poller.end_waiting();
+            Awaited::Woken(key)
+        }
+        _ => was_interrupted(key),
+    }
 }
 
 #[cold]
-fn end_of_wait(switched: Result<(), Interruption>) -> Result<Wake, Interruption> {
-    switched?;
-    with(|hub| hub.tasks.end_wait())
+fn was_stuck(key: LineKey, interruption: Interruption) -> Awaited {
+    with_existing(|hub| hub.poller.end_waiting());
+    Awaited::Ended(key, Err(interruption))
+}
+
+#[cold]
+fn was_interrupted(key: LineKey) -> Awaited {
+    let how = with_existing(|hub| {
+        hub.poller.end_waiting();
+        hub.tasks.end_wait()
+    });
+    Awaited::Ended(key, how.unwrap_or(Err(Interruption::Unwinding)))
 }
 
 /// As [`park`]; `arm` files the ticket in the line of a descriptor.

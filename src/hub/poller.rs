@@ -53,6 +53,12 @@ compile_error!(
     "greenloom keeps a slot and a generation in one event token: it needs 64-bit pointers"
 );
 
+/// Who is handed the tickets that events call for. (A trait, because no closure can be made to be
+/// inlined, and this is done for every event.)
+pub(crate) trait Wakes {
+    fn event(&mut self, ticket: Ticket);
+}
+
 /// The sources of one hub.
 #[derive(Debug, Default)]
 pub(crate) struct Poller {
@@ -197,11 +203,11 @@ impl Poller {
     }
 
     /// Waits until something happens or `time` has passed (`None`: however long), and hands the
-    /// tickets it calls for to `wake`.
+    /// tickets it calls for to `whom`.
     ///
     /// May return early and empty-handed: after a signal, or when what is left of `time` is less
     /// than a millisecond and deserves a finer wait.
-    pub(crate) fn wait(&mut self, time: Option<Duration>, mut wake: impl FnMut(Ticket)) {
+    pub(crate) fn wait(&mut self, time: Option<Duration>, whom: &mut impl Wakes) {
         let Some(system) = &mut self.system else {
             if time != Some(Duration::ZERO) {
                 sys::wait::pause(time);
@@ -233,12 +239,16 @@ impl Poller {
             let (end, failed) = (event.is_read_closed(), event.is_error());
             let lasts = end || failed || event.is_priority();
             if lasts || event.is_readable() {
-                source.readiness.became_ready(Side::Read, lasts).map(&mut wake);
+                if let Some(ticket) = source.readiness.became_ready(Side::Read, lasts) {
+                    whom.event(ticket);
+                }
             }
             // Closed for writing means hung up, which closes reading, or an error.
             let lasts = lasts && (failed || event.is_write_closed());
             if lasts || event.is_writable() {
-                source.readiness.became_ready(Side::Write, lasts).map(&mut wake);
+                if let Some(ticket) = source.readiness.became_ready(Side::Write, lasts) {
+                    whom.event(ticket);
+                }
             }
         }
     }

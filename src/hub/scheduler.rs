@@ -400,19 +400,19 @@ impl Scheduler {
     /// work wins over a timeout that is due in the same moment.
     fn look(&mut self, time: Option<Duration>) {
         self.switches = 0;
+        self.tasks.run.begin_look();
         let tasks = &mut self.tasks;
         let is_late = self.now_nanos - self.polled_nanos >= PACE.as_nanos() as u64;
         if is_late || !tasks.run.is_longer_than(CROWD) {
             self.polled_nanos = self.now_nanos;
-            self.poller.wait(time, |ticket| {
-                tasks.wake_due(ticket);
-            });
+            self.poller.wait(time, tasks);
         }
         self.now = Instant::now();
         self.now_nanos = self.nanos(self.now);
         if self.timers.next_deadline().is_some_and(|at| at <= self.now) {
             self.ring();
         }
+        self.tasks.run.end_look();
         self.stacks.reap(self.now);
     }
 

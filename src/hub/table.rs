@@ -52,6 +52,12 @@ impl Table {
         &mut self.slots[id.slot()]
     }
 
+    /// As many as there ever were at once.
+    #[inline(always)]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Its slot will be looked at soon.
     #[inline(always)]
     pub(super) fn prefetch(&self, id: TaskId) {

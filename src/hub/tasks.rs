@@ -16,6 +16,7 @@
 use std::mem;
 use std::panic::Location;
 
+use super::poller::Wakes;
 use super::run_queue::RunQueue;
 use super::table::Table;
 use super::task::{Answer, Kill, REFUSALS, State, Task};
@@ -143,7 +144,7 @@ impl Tasks {
     /// each of the three says where the next is.
     #[inline(always)]
     fn prefetch(&self) {
-        if self.all.len() < MANY {
+        if self.all.slots() < MANY {
             return; // the cache holds them all
         }
         let Some(far) = self.run.ahead(FAR) else { return };
@@ -301,13 +302,7 @@ impl Tasks {
         self.answer(ticket, Answer::ready(number), Lane::Next)
     }
 
-    /// As `wake`, by an event: among those who are due.
-    #[inline]
-    pub(super) fn wake_due(&mut self, ticket: Ticket) -> bool {
-        self.answer(ticket, Answer::ready(0), Lane::Due)
-    }
-
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer, lane: Lane) -> bool {
         let Some(task) = self.task(ticket.task()) else { return false };
         if task.state() != State::Parked || task.turn != ticket.turn() {
@@ -484,5 +479,13 @@ impl Tasks {
     /// Those who are still there, the main greenlet apart.
     pub(super) fn left(&self) -> usize {
         self.all.len() - 1
+    }
+}
+
+impl Wakes for Tasks {
+    /// As `wake`, among those who are due.
+    #[inline(always)]
+    fn event(&mut self, ticket: Ticket) {
+        self.answer(ticket, Answer::ready(0), Lane::Due);
     }
 }

@@ -29,9 +29,11 @@ use crate::wait::Limit;
 pub(super) struct Socket<S: AsFd> {
     source: Source<S>,
     kind: Kind,
-    /// How long calls may wait in each direction, if they may at all: never `Never`.
+    /// How long calls may wait in each direction; both `Never` while it is not to block.
     read_limit: Cell<Limit>,
     write_limit: Cell<Limit>,
+    read_timeout: Cell<Option<Duration>>,
+    write_timeout: Cell<Option<Duration>>,
     nonblocking: Cell<bool>,
     /// A listener that lingered when it was adopted: what waited in its backlog does so still.
     has_lingered: Cell<bool>,
@@ -93,6 +95,8 @@ impl<S: AsFd + From<OwnedFd>> Socket<S> {
             kind,
             read_limit: Cell::new(Limit::Forever),
             write_limit: Cell::new(Limit::Forever),
+            read_timeout: Cell::new(None),
+            write_timeout: Cell::new(None),
             nonblocking: Cell::new(false),
             has_lingered: Cell::new(false),
         })
@@ -110,8 +114,9 @@ impl<S: AsFd + From<OwnedFd>> Socket<S> {
         let socket = Socket::new(inner, kind);
         socket.has_lingered.set(has_lingered);
         if kind != Kind::Listener {
-            socket.read_limit.set(read.unwrap_or_default().into());
-            socket.write_limit.set(write.unwrap_or_default().into());
+            socket.read_timeout.set(read.unwrap_or_default());
+            socket.write_timeout.set(write.unwrap_or_default());
+            socket.set_limits();
         }
         socket
     }
@@ -144,24 +149,29 @@ impl<S: AsFd> Socket<S> {
         self.source.inner()
     }
 
-    #[inline]
-    fn limit_cell(&self, side: Side) -> &Cell<Limit> {
+    fn timeout(&self, side: Side) -> &Cell<Option<Duration>> {
         match side {
-            Side::Read => &self.read_limit,
-            Side::Write => &self.write_limit,
+            Side::Read => &self.read_timeout,
+            Side::Write => &self.write_timeout,
         }
     }
 
     pub(super) fn timeout_of(&self, side: Side) -> Option<Duration> {
-        match self.limit_cell(side).get() {
-            Limit::Within(time) => Some(time),
-            Limit::Never | Limit::Forever => None,
-        }
+        self.timeout(side).get()
     }
 
     pub(super) fn set_timeout_of(&self, side: Side, d: Option<Duration>) -> io::Result<()> {
-        self.limit_cell(side).set(d.map(not_zero).transpose()?.into());
+        self.timeout(side).set(d.map(not_zero).transpose()?);
+        self.set_limits();
         Ok(())
+    }
+
+    /// What calls ask for, from what was set.
+    fn set_limits(&self) {
+        let never = self.nonblocking.get();
+        let limit = |time: Option<Duration>| if never { Limit::Never } else { time.into() };
+        self.read_limit.set(limit(self.read_timeout.get()));
+        self.write_limit.set(limit(self.write_timeout.get()));
     }
 
     pub(super) fn set_nonblocking(&self, on: bool) -> io::Result<()> {
@@ -169,13 +179,17 @@ impl<S: AsFd> Socket<S> {
             SockRef::from(self.inner()).set_nonblocking(on)?;
         }
         self.nonblocking.set(on);
+        self.set_limits();
         Ok(())
     }
 
     /// How long a call in this direction may wait.
     #[inline]
     pub(super) fn limit(&self, side: Side) -> Limit {
-        if self.nonblocking.get() { Limit::Never } else { self.limit_cell(side).get() }
+        match side {
+            Side::Read => self.read_limit.get(),
+            Side::Write => self.write_limit.get(),
+        }
     }
 
     /// As [`Source::run`], with a limit of the caller's.

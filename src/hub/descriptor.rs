@@ -54,13 +54,13 @@ pub(crate) fn await_readiness(readiness: &Readiness, side: Side, reason: Reason)
     if let Err(interruption) = switch() {
         return was_stuck(key, interruption);
     }
-    match current::existing() {
-        Some(mut hub) if hub.tasks.was_woken() => {
+    if let Some(mut hub) = current::existing() {
+        if hub.tasks.was_woken() {
             hub.poller.end_waiting();
-            Awaited::Woken(key)
+            return Awaited::Woken(key);
         }
-        _ => was_interrupted(key),
     }
+    was_interrupted(key) // and the hub is not borrowed any more
 }
 
 #[cold]

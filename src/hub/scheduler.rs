@@ -220,10 +220,12 @@ impl Scheduler {
         let is_first = self.spent == 0; // it has just got its turn
         self.spent += self.allowance;
         let since_look = self.now.elapsed();
-        if since_look >= SLICE && !is_first {
+        if since_look >= SLICE {
             self.allowance = 1;
             self.look_after = 0; // a look is overdue, too
-            return None;
+            if !is_first {
+                return None;
+            }
         }
         if since_look < SLICE / 8 {
             self.allowance = (self.allowance * 2).min(LAZIEST_ASK);

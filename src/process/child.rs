@@ -99,7 +99,7 @@ impl Child {
     /// use std::os::unix::process::ExitStatusExt;
     ///
     /// let mut child = Command::new("sleep").arg("60").spawn()?;
-    /// child.signal(signal::SIGHUP)?;
+    /// child.signal(signal::SIGUSR1)?;
     /// assert_eq!(child.wait()?.signal(), Some(signal::SIGHUP.as_raw()));
     /// # Ok::<(), std::io::Error>(())
     /// ```

@@ -100,7 +100,7 @@ impl Child {
     ///
     /// let mut child = Command::new("sleep").arg("60").spawn()?;
     /// child.signal(signal::SIGUSR1)?;
-    /// assert_eq!(child.wait()?.signal(), Some(signal::SIGHUP.as_raw()));
+    /// assert_eq!(child.wait()?.signal(), Some(signal::SIGUSR1.as_raw()));
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn signal<S>(&mut self, signal: S) -> io::Result<()>

@@ -222,8 +222,8 @@ impl Scheduler {
         let since_look = self.now.elapsed();
         if since_look >= SLICE {
             self.allowance = 1;
-            self.look_after = 0; // a look is overdue, too
             if !is_first {
+                self.look_after = 0; // a look is overdue, too
                 return None;
             }
         }

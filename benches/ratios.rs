@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use std::{env, iter};
 
 use corosensei::Coroutine;
-use greenloom::{joinall, spawn, yield_now};
 
+#[path = "instructions/operations.rs"]
+#[allow(dead_code, reason = "only some of its operations are measured here")]
+mod operations;
 #[path = "pool.rs"]
 #[allow(dead_code, reason = "only some of its operations are measured here")]
 mod pool;
@@ -64,10 +66,10 @@ impl Unit {
 
 const SUBJECTS: &[Subject] = &[
     in_round_trips("corosensei round trip", round_trips, None),
-    in_round_trips("yield_now, 2 greenlets", yields::<2>, Some(6.0)),
-    in_round_trips("yield_now, 1,000 greenlets", yields::<1_000>, None),
-    in_round_trips("spawn + join, one by one", spawns_one_by_one, Some(40.0)),
-    in_round_trips("spawn + join, by 1,000", spawns_in_batches, Some(40.0)),
+    in_round_trips("yield_now, 2 greenlets", operations::yields::<2>, Some(6.0)),
+    in_round_trips("yield_now, 1,000 greenlets", operations::yields::<1_000>, None),
+    in_round_trips("spawn + join, one by one", operations::spawns_one_by_one, Some(40.0)),
+    in_round_trips("spawn + join, by 1,000", operations::spawns_in_batches, Some(40.0)),
     in_yields("queue hand-over, bounded(1)", queue::hand_over_one_by_one, Some(3.0)),
     // Whoever takes goes first, so each item takes two switches.
     in_yields("queue hand-over, Channel", queue::hand_over_by_channel, Some(5.0)),
@@ -92,30 +94,6 @@ fn round_trips(count: u64) {
     });
     for _ in 0..count {
         coroutine.resume(());
-    }
-}
-
-fn yields<const GREENLETS: u64>(count: u64) {
-    let spin = move || {
-        for _ in 0..count / GREENLETS {
-            yield_now();
-        }
-    };
-    let spinners: Vec<_> = (0..GREENLETS).map(|_| spawn(spin)).collect();
-    joinall(&spinners);
-}
-
-fn spawns_one_by_one(count: u64) {
-    for _ in 0..count {
-        spawn(|| ()).join();
-    }
-}
-
-fn spawns_in_batches(count: u64) {
-    const BATCH: u64 = 1_000;
-    for _ in 0..count / BATCH {
-        let batch: Vec<_> = (0..BATCH).map(|_| spawn(|| ())).collect();
-        joinall(&batch);
     }
 }
 

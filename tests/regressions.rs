@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::env;
 use std::fs;
 use std::io::{BufWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic;
 use std::process::{self, Command, Stdio};
@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+use greenloom::io::Io;
 use greenloom::net::TcpStream;
 use greenloom::raw::Coroutine;
 use greenloom::{
@@ -1204,4 +1205,31 @@ fn bodies_that_a_last_destructor_leaves_behind_are_dropped_one_by_one() {
         sleep(ms(0));
     });
     assert!(thread.join().is_ok());
+}
+
+/// Who asks for a descriptor may be shown another one at the end than at the start: that one's owner
+/// was not told of events any more, or the drop panicked.
+#[test]
+fn an_owner_that_shows_another_descriptor_at_the_end_harms_nobody() {
+    struct Shows<'a>(UnixStream, &'a UnixStream, Cell<bool>);
+    impl AsFd for Shows<'_> {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            if self.2.get() { self.1.as_fd() } else { self.0.as_fd() }
+        }
+    }
+    within(MINUTE, || {
+        let (other, mut peer) = UnixStream::pair().unwrap();
+        let (ours, _quiet) = UnixStream::pair().unwrap();
+        let other = Rc::new(Io::new(other).unwrap());
+        let theirs = other.clone();
+        let reader = spawn(move || (&*theirs).read(&mut [0]).unwrap());
+        until_parked(reader.id());
+        let shows = Io::new(Shows(ours, other.get_ref(), Cell::new(false))).unwrap();
+        shows.set_read_timeout(Some(ms(1))).unwrap();
+        assert!(shows.wait_readable().is_err());
+        shows.get_ref().2.set(true);
+        drop(shows);
+        peer.write_all(b"x").unwrap();
+        assert_eq!(reader.get().unwrap(), 1);
+    });
 }

@@ -9,7 +9,7 @@ use std::thread;
 
 use greenloom::observe::{SiteStacks, StackCensus};
 use greenloom::sync::Event;
-use greenloom::{Builder, Greenlet, idle, joinall, spawn, yield_now};
+use greenloom::{Builder, Greenlet, idle, joinall, killall, spawn, spawn_later, yield_now};
 use net_util::{hang_guard, ms};
 
 /// Goes so many bytes deep at least, and no more than a frame beyond. Returns how far the address of
@@ -123,6 +123,19 @@ fn those_who_are_alive_are_counted() {
     let site = only(&census);
     assert_eq!((site.ended, site.alive), (20, 0));
     assert!(site.deepest >= 19_000 && site.deepest <= 19_000 + BESIDE, "{site:?}");
+}
+
+#[test]
+fn those_who_have_not_begun_say_nothing_of_depth() {
+    let census = StackCensus::start();
+    let dig = |wait: u64| spawn_later(ms(wait), || dig_from_here(30_000));
+    let digger = dig(0);
+    digger.join();
+    let queued: Vec<_> = (0..20).map(|_| dig(3_600_000)).collect();
+    let site = only(&census);
+    assert_eq!((site.ended, site.alive), (1, 20));
+    assert!(site.median >= 30_000, "{site:?}");
+    killall(&queued);
 }
 
 /// Goes deep, comes back, and waits.

@@ -41,7 +41,7 @@ const fn operation(name: &'static str, count: u64, run: fn(u64)) -> Operation {
     Operation { name, count, run }
 }
 
-fn yields<const GREENLETS: u64>(count: u64) {
+pub(crate) fn yields<const GREENLETS: u64>(count: u64) {
     let spin = move || {
         for _ in 0..count / GREENLETS {
             yield_now();
@@ -51,13 +51,13 @@ fn yields<const GREENLETS: u64>(count: u64) {
     joinall(&spinners);
 }
 
-fn spawns_one_by_one(count: u64) {
+pub(crate) fn spawns_one_by_one(count: u64) {
     for _ in 0..count {
         spawn(|| ()).join();
     }
 }
 
-fn spawns_in_batches(count: u64) {
+pub(crate) fn spawns_in_batches(count: u64) {
     const BATCH: u64 = 1_000;
     for _ in 0..count / BATCH {
         let batch: Vec<_> = (0..BATCH).map(|_| spawn(|| ())).collect();

@@ -246,10 +246,9 @@ impl StackPool {
         class.pop().expect("as many stacks are kept as were promised")
     }
 
-    /// Takes a stack back that no coroutine lives on. A census asks who has used it; `None`: nobody,
-    /// the body was dropped unrun.
+    /// Takes a stack back that no coroutine lives on. A census asks who has used it.
     #[inline]
-    pub(crate) fn put_back(&mut self, stack: Stack, owner: impl FnOnce() -> Option<Owner>) {
+    pub(crate) fn put_back(&mut self, stack: Stack, owner: impl FnOnce() -> Owner) {
         let class = self.class(stack.arena.size);
         if class.free.len() - class.cold < class.warm {
             class.free.push(stack);
@@ -262,9 +261,10 @@ impl StackPool {
     /// so costs nothing while there is none.
     #[cold]
     #[inline(never)]
-    fn put_back_cool(&mut self, mut stack: Stack, owner: impl FnOnce() -> Option<Owner>) {
+    fn put_back_cool(&mut self, mut stack: Stack, owner: impl FnOnce() -> Owner) {
         if let Some(census) = &mut self.census {
-            if let Some(owner) = owner().filter(|owner| census.counts(*owner)) {
+            let owner = owner();
+            if census.counts(owner) {
                 census.note_ended(owner, stack.size(), stack.depth());
             }
         }
@@ -475,6 +475,11 @@ fn guarded(arena: &Rc<Arena>, slot: usize) -> io::Result<Stack> {
 mod tests {
     use super::*;
 
+    /// Whose stack it was, where there is no census to ask.
+    fn nobody() -> Owner {
+        unreachable!("nobody asks")
+    }
+
     impl StackPool {
         fn stack(&mut self, size: StackSize) -> io::Result<Stack> {
             self.promise(size)?;
@@ -488,7 +493,7 @@ mod tests {
         let stack = pool.stack(StackSize::DEFAULT).unwrap();
         assert!(stack.size().usable() >= 236 * 1024 && stack.size().usable() < 256 * 1024);
         let start = stack.start();
-        pool.put_back(stack, || None);
+        pool.put_back(stack, nobody);
         assert_eq!(pool.stack(StackSize::DEFAULT).unwrap().start(), start, "last in, first out");
     }
 
@@ -508,7 +513,7 @@ mod tests {
         let mut pool = StackPool::default();
         let small = pool.stack(StackSize::for_bytes(1).unwrap()).unwrap();
         let start = small.start();
-        pool.put_back(small, || None);
+        pool.put_back(small, nobody);
         assert_ne!(pool.stack(StackSize::DEFAULT).unwrap().start(), start);
     }
 
@@ -572,12 +577,12 @@ mod tests {
     fn the_pool_reaps_what_nobody_asks_for() {
         let mut pool = StackPool::default();
         let stacks: Vec<_> = (0..REAP_AT_ONCE + 50).map(|_| used(&mut pool)).collect();
-        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, nobody));
         assert_eq!(pool.reap_some(), REAP_EVERY, "first it notices them ...");
         assert!(!pool.is_reaping() && much(&pool));
         assert_eq!(warm(&pool), REAP_AT_ONCE + 50);
         let stacks: Vec<_> = (0..50).map(|_| used(&mut pool)).collect();
-        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, nobody));
         assert_eq!(pool.reap_some(), REAP_EVERY, "... then it takes what nobody has asked for");
         assert_eq!(warm(&pool), 50);
         assert!(!pool.is_reaping() && !much(&pool));
@@ -589,7 +594,7 @@ mod tests {
     fn what_is_reaped_at_once_is_bounded() {
         let mut pool = StackPool::default();
         let stacks: Vec<_> = (0..3 * REAP_AT_ONCE).map(|_| used(&mut pool)).collect();
-        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, nobody));
         pool.reap_some();
         for left in [2, 1] {
             assert_eq!(pool.reap_some(), REAP_AGAIN);
@@ -608,12 +613,12 @@ mod tests {
         pool.add_class(StackSize::DEFAULT);
         pool.classes[0].warm = 3;
         let stacks: Vec<_> = (0..10).map(|_| used(&mut pool)).collect();
-        stacks.into_iter().for_each(|stack| pool.put_back(stack, || None));
+        stacks.into_iter().for_each(|stack| pool.put_back(stack, nobody));
         assert_eq!(warm(&pool), 3);
         for _ in 0..3 {
             let three: Vec<_> = (0..3).map(|_| pool.stack(StackSize::DEFAULT).unwrap()).collect();
             assert!(three.iter().all(is_warm));
-            three.into_iter().for_each(|stack| pool.put_back(stack, || None));
+            three.into_iter().for_each(|stack| pool.put_back(stack, nobody));
             assert_eq!(warm(&pool), 3);
         }
     }
@@ -623,7 +628,7 @@ mod tests {
         let mut pool = StackPool::default();
         let owner = Owner { site: std::panic::Location::caller(), number: 1 };
         let dirty = used(&mut pool);
-        pool.put_back(dirty, || None);
+        pool.put_back(dirty, nobody);
         pool.begin_census(0);
         pool.begin_census(0); // shared
         for _ in 0..3 {
@@ -633,7 +638,7 @@ mod tests {
             // SAFETY: well within a stack that nobody else uses.
             unsafe { deep.write(7) };
             assert_eq!(stack.depth(), 8 * 1001 - HEADER);
-            pool.put_back(stack, || Some(owner));
+            pool.put_back(stack, || owner);
         }
         pool.end_census();
         let census = pool.census().unwrap().clone();
@@ -642,7 +647,7 @@ mod tests {
         pool.end_census();
         assert!(pool.census().is_none());
         let stack = used(&mut pool);
-        pool.put_back(stack, || unreachable!("nobody asks"));
+        pool.put_back(stack, nobody);
         assert_eq!(warm(&pool), 1);
     }
 

@@ -190,7 +190,7 @@ impl Scheduler {
     #[inline]
     pub(super) fn ended(&mut self, coro: Coro) -> Option<Coro> {
         if let Some(stack) = coro.into_stack() {
-            self.stacks.put_back(stack, || Some(self.tasks.running().owner()));
+            self.stacks.put_back(stack, || self.tasks.running().owner());
         }
         self.tasks.all.remove(self.tasks.current);
         self.next()
@@ -497,7 +497,7 @@ impl Scheduler {
             Resumed::Suspended => self.tasks.running().coro = Some(coro),
             Resumed::Done => {
                 if let Some(stack) = coro.into_stack() {
-                    self.stacks.put_back(stack, || Some(self.tasks.running().owner()));
+                    self.stacks.put_back(stack, || self.tasks.running().owner());
                 }
                 self.tasks.all.remove(self.tasks.current);
             }

@@ -179,6 +179,10 @@ pub mod observe;
 pub mod process;
 pub mod server;
 
+#[cfg(feature = "monkey")]
+#[cfg_attr(docsrs, doc(cfg(feature = "monkey")))]
+pub mod monkey;
+
 pub use error::{BlocksForever, Elapsed, GreenletError, HubClosed, JoinError};
 pub use greenlet::{
     Builder, Current, Greenlet, Outcome, Scope, ScopedGreenlet, current, killall, scope, spawn,

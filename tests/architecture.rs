@@ -22,6 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["greenlet", "sync", "queue", "raw", "local", "source", "threadpool"],
     &["net", "pool", "io", "fs", "signal"],
     &["observe", "concurrent", "server", "process", "http"],
+    &["monkey"],
 ];
 
 /// The same inside the hub. Its door, `hub/mod.rs`, opens on all of them.
@@ -35,7 +36,7 @@ const HUB: &[&[&str]] = &[
     &["scheduler"],
     &["current"],
     &["park"],
-    &["descriptor", "snapshot"],
+    &["descriptor", "foreign", "snapshot"],
 ];
 
 /// Words that only some files may use.
@@ -48,9 +49,10 @@ const RESERVED: &[(&str, &[&str])] = &[
             "src/net/raw_fd.rs",
             "src/fs/raw_fd.rs",
             "src/process/pre_exec.rs",
+            "src/monkey/",
         ],
     ),
-    ("libc", &["src/sys/"]),
+    ("libc", &["src/sys/", "src/monkey/"]),
     ("tracing", &["src/trace.rs"]),
     ("mio", &["src/hub/poller.rs", "src/hub/inbox.rs"]),
     ("socket2", &["src/net/"]),

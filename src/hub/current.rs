@@ -86,6 +86,15 @@ pub(super) fn existing() -> Option<RefMut<'static, Scheduler>> {
     RefMut::filter_map(hub, |hub| hub.as_deref_mut()).ok()
 }
 
+/// As [`existing`], unless the hub is at work on something: for those whom code may call that runs
+/// under the borrow.
+#[cfg(feature = "monkey")]
+#[inline(always)]
+pub(super) fn unless_at_work() -> Option<RefMut<'static, Scheduler>> {
+    let hub = sys::local::cell(&HUB).try_borrow_mut().ok()?;
+    RefMut::filter_map(hub, |hub| hub.as_deref_mut()).ok()
+}
+
 /// Counts a call that need not wait. False: it is time to look closer.
 #[inline(always)]
 pub(crate) fn is_allowed() -> bool {
@@ -159,6 +168,7 @@ fn after(pause: Pause) -> Option<Coro> {
         Pause::Arrivals => with(Scheduler::arrivals).into_iter().for_each(|letter| match letter {
             Letter::Spawn(job) => spawn_job(job),
             Letter::Call(f) => f(),
+            Letter::Wake(ticket) => _ = with(|hub| hub.tasks.wake(ticket, 0)),
         }),
         Pause::Main | Pause::Stuck => {}
     }

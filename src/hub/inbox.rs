@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
 
+use super::ticket::Ticket;
 use crate::error::HubClosed;
+use crate::sys::native::natively;
 
 /// Something to run as a greenlet.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -17,6 +19,9 @@ pub(crate) enum Letter {
     /// Called by the loop itself, which needs no stack: it must not wait, nor run anything of the
     /// user's.
     Call(fn()),
+    /// Ends that wait, if it still goes on.
+    #[cfg_attr(not(feature = "monkey"), expect(dead_code, reason = "only monkey sends it"))]
+    Wake(Ticket),
 }
 
 /// A handle to the hub of another thread: the only thing of this crate that may cross threads.
@@ -48,12 +53,12 @@ struct Shared {
 impl Shared {
     fn letters(&self) -> MutexGuard<'_, Option<Vec<Letter>>> {
         // Nothing panics while it is held, and a list of jobs is in order at any moment.
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+        natively(|| self.letters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An error here means that the hub and its poller are gone, and nobody waits any more.
     fn wake(&self) {
-        let _ = self.waker.wake();
+        natively(|| _ = self.waker.wake());
     }
 }
 
@@ -127,6 +132,12 @@ impl Remote {
     /// Has the loop of that hub call `f` itself. See [`Letter::Call`].
     pub(crate) fn call(&self, f: fn()) -> Result<(), HubClosed> {
         self.send(Letter::Call(f))
+    }
+
+    /// Ends a wait of that hub, if it still goes on.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn wake(&self, ticket: Ticket) -> Result<(), HubClosed> {
+        self.send(Letter::Wake(ticket))
     }
 
     fn send(&self, letter: Letter) -> Result<(), HubClosed> {

@@ -6,7 +6,7 @@
 //!
 //! Within the room, each file may know those before it: ticket, holds, heap and wheel; then line,
 //! run_queue, timers, inbox, readiness, task and poller; then tasks, scheduler, current, park,
-//! descriptor and snapshot. **Law:** the scheduler is
+//! descriptor, foreign and snapshot. **Law:** the scheduler is
 //! borrowed in a leaf and a value is returned; no borrow lives across a switch, and no code of the
 //! user's (a body, a destructor, a hook, a subscriber) runs under one.
 
@@ -40,6 +40,9 @@ mod park;
 
 mod descriptor;
 
+#[cfg(feature = "monkey")]
+mod foreign;
+
 pub use current::Hub;
 pub use inbox::Remote;
 pub use snapshot::{Dump, DumpEntry};
@@ -49,6 +52,8 @@ pub(crate) use current::{
     drop_locals, has_ended, is_allowed, quietly, report_current, report_panic, run_body, spawn,
 };
 pub(crate) use descriptor::{Awaited, await_readiness, park_at_descriptor, unwatch, watch};
+#[cfg(feature = "monkey")]
+pub(crate) use foreign::{Postponed, is_deaf, may_park, park_foreign, postpone, try_unpark};
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{

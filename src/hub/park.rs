@@ -78,12 +78,19 @@ fn park_slow(
 
 /// As [`park`], but nothing can interrupt it: for waits that somebody's borrow depends on. Not to
 /// be used where the answer is not certain to come.
-pub(crate) fn park_hard(reason: Reason, arm: impl FnOnce(Ticket)) -> Result<Wake, Interruption> {
+pub(crate) fn park_hard(
+    reason: Reason,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Interruption> {
     if thread::panicking() || with(|hub| hub.tasks.running().muted) {
         return Err(Interruption::Unwinding);
     }
     let before = with(|hub| std::mem::replace(&mut hub.tasks.running().hard, true));
-    let result = wait(reason, arm);
+    let result = match deadline {
+        None => wait(reason, arm),
+        Some(at) => wait_until(reason, at, AlarmKind::Deadline, arm),
+    };
     with(|hub| hub.tasks.running().hard = before);
     result
 }

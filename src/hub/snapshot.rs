@@ -10,6 +10,8 @@ use super::task::{State, Task};
 use super::ticket::{GreenletId, Object, TaskId};
 use crate::coro::{self, Census};
 use crate::error::BlocksForever;
+#[cfg(feature = "monkey")]
+use crate::sys::patches::{self, Patch};
 
 /// Every greenlet of a thread at one moment. `Display` prints a line for each.
 ///
@@ -17,6 +19,8 @@ use crate::error::BlocksForever;
 #[derive(Clone, Debug)]
 pub struct Dump {
     greenlets: Vec<DumpEntry>,
+    #[cfg(feature = "monkey")]
+    patches: Vec<Patch>,
 }
 
 /// One greenlet in a [`Dump`].
@@ -43,6 +47,15 @@ impl Dump {
     pub fn greenlets(&self) -> &[DumpEntry] {
         &self.greenlets
     }
+
+    /// The families of the C library's functions that wait by parking, in the whole process: see
+    /// [`monkey`](crate::monkey). `Display` names them in a last line, if there are any.
+    #[cfg(feature = "monkey")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "monkey")))]
+    #[must_use]
+    pub fn patches(&self) -> &[Patch] {
+        &self.patches
+    }
 }
 
 impl fmt::Display for Dump {
@@ -51,7 +64,13 @@ impl fmt::Display for Dump {
         if let Some(first) = entries.next() {
             first.fmt(f)?;
         }
-        entries.try_for_each(|entry| write!(f, "\n{entry}"))
+        entries.try_for_each(|entry| write!(f, "\n{entry}"))?;
+        #[cfg(feature = "monkey")]
+        if !self.patches.is_empty() {
+            let names: Vec<_> = self.patches.iter().map(|patch| patch.name()).collect();
+            write!(f, "\npatched: {}", names.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -71,7 +90,11 @@ impl Scheduler {
         let mut greenlets: Vec<_> =
             self.tasks.all.iter().map(|(_, task)| self.entry(task, now)).collect();
         greenlets.sort_by_key(|entry| entry.id);
-        Dump { greenlets }
+        Dump {
+            greenlets,
+            #[cfg(feature = "monkey")]
+            patches: patches::on(),
+        }
     }
 
     fn entry(&self, task: &Task, now: u64) -> DumpEntry {

@@ -169,6 +169,9 @@ pub(crate) struct Extra {
     pub(super) killers: Vec<Ticket>,
     /// When it is to start.
     pub(super) start: Option<TimerKey>,
+    /// A timeout that came where nothing could be raised, and how often it has.
+    #[cfg(feature = "monkey")]
+    pub(super) postponed: (TimeoutId, u8),
 }
 
 /// What a value that belongs to one task is found by.

@@ -288,6 +288,40 @@ impl Tasks {
         Some(Refusal::Interruption(Interruption::Raised(Cause::TimedOut(timeout))))
     }
 
+    /// Does the current task run code that may wait?
+    #[cfg(feature = "monkey")]
+    pub(super) fn may_park(&self) -> bool {
+        if self.closing && self.current == TaskId::MAIN {
+            return false;
+        }
+        let runs = |task: &Task| task.state() == State::Running && !task.muted;
+        self.all.get(self.current).is_some_and(runs)
+    }
+
+    /// The current task cannot be unwound from where it is: what has ended its wait is to be raised
+    /// at the next one.
+    #[cfg(feature = "monkey")]
+    pub(super) fn postpone(&mut self, interruption: Interruption) {
+        // A kill is raised again in any case.
+        let Interruption::Raised(Cause::TimedOut(timeout)) = interruption else { return };
+        let task = self.running();
+        let depth = task.shield;
+        task.attention = true;
+        let extra = task.extra();
+        extra.timeouts.push((timeout, depth));
+        let (last, times) = extra.postponed;
+        extra.postponed = (timeout, if last == timeout { times.saturating_add(1) } else { 1 });
+    }
+
+    /// Has the current task been told of a timeout so often that it is to hear no more of it until
+    /// it can be unwound? As with a kill: else a loop that tries again would spin.
+    #[cfg(feature = "monkey")]
+    pub(super) fn is_deaf(&mut self) -> bool {
+        let Some(extra) = &self.running().extra else { return false };
+        let (last, times) = extra.postponed;
+        times >= REFUSALS && extra.timeouts.iter().any(|(timeout, _)| *timeout == last)
+    }
+
     // ── waking: everybody else's side ──
 
     /// Ends the wait named by `ticket`, unless something else ended it first.

@@ -10,6 +10,7 @@ use std::process::{self, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
 
 use super::child::Child;
 use super::orphans;
+use crate::sys::native::natively;
 
 /// A program to be started: [`std::process::Command`], except that waiting for it parks the
 /// greenlet.
@@ -132,7 +133,7 @@ impl Command {
     /// As [`std::process::Command::spawn`]: `NotFound` if there is no such program, for instance.
     pub fn spawn(&mut self) -> io::Result<Child> {
         orphans::sweep();
-        Child::try_from(self.std.spawn()?)
+        Child::try_from(natively(|| self.std.spawn())?)
     }
 
     /// Starts it, reads all that it writes, and waits until it has ended.

@@ -6,10 +6,12 @@
 use std::process::Child;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
+use crate::sys::native::natively;
+
 static ORPHANS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 pub(super) fn adopt(child: Child) {
-    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    natively(|| ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)).push(child);
 }
 
 /// Reaps those that have ended.

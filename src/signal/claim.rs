@@ -17,6 +17,7 @@ use signal_hook::flag;
 
 use super::number::Signal;
 use crate::sys::disposition::{Disposition, disposition};
+use crate::sys::native::natively;
 
 /// Every signal that has been claimed once.
 static KNOWN: Mutex<BTreeMap<Signal, Known>> = Mutex::new(BTreeMap::new());
@@ -32,7 +33,7 @@ struct Known {
 pub(super) struct Claim(Signal);
 
 fn known() -> MutexGuard<'static, BTreeMap<Signal, Known>> {
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner) // it is in order at any moment
+    natively(|| KNOWN.lock().unwrap_or_else(PoisonError::into_inner)) // it is in order at any moment
 }
 
 /// To be called before any other handler is installed for that signal: notes what it does by

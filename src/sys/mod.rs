@@ -10,5 +10,10 @@ pub(crate) mod disposition;
 pub(crate) mod fault;
 pub(crate) mod local;
 pub(crate) mod memory;
+pub(crate) mod native;
+#[cfg(feature = "monkey")]
+pub(crate) mod patches;
 pub(crate) mod prefetch;
+#[cfg(feature = "monkey")]
+pub(crate) mod real;
 pub(crate) mod wait;

@@ -36,6 +36,7 @@ use super::blocking::blocking;
 use super::tray::{Expected, Returned};
 use crate::error::Unwinding;
 use crate::hub::{self, Reason, TaskId};
+use crate::sys::native::natively;
 use crate::wait::WaitList;
 
 /// See the [module](self).
@@ -102,7 +103,7 @@ impl<T> Gate<T> {
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
         // Nothing panics while it is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        natively(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does the current greenlet have it?

@@ -11,6 +11,7 @@ use super::tray::{Expected, Returned};
 use super::work::{JobId, Shared};
 use crate::error::{JoinError, Unwinding, caught};
 use crate::hub::{self, Reason, Wake};
+use crate::sys::native::natively;
 use crate::wait::sealed::HasLine;
 use crate::wait::{WaitList, Waitable};
 
@@ -79,7 +80,7 @@ pub(super) struct Outlet<T>(Arc<Desk<T>>);
 
 impl<T> Desk<T> {
     fn result(&self) -> MutexGuard<'_, Option<Result<T, JoinError>>> {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+        natively(|| self.result.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -272,7 +273,7 @@ impl<F> Content<F> {
     }
 
     pub(super) fn take(&self) -> Option<F> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        natively(|| self.0.lock().unwrap_or_else(PoisonError::into_inner)).take()
     }
 }
 

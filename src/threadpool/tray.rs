@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use slab::Slab;
@@ -20,6 +20,7 @@ use slab::Slab;
 use crate::error::Interruption;
 use crate::hub::{self, Reason, Remote, Wake};
 use crate::sys;
+use crate::sys::native::natively;
 use crate::wait::WaitList;
 
 /// What somebody on this thread expects from another one.
@@ -70,14 +71,18 @@ fn clear() {
 }
 
 impl Tray {
+    fn numbers(&self) -> MutexGuard<'_, Vec<usize>> {
+        natively(|| self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn put(&self, number: usize) -> bool {
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = self.numbers();
         numbers.push(number);
         numbers.len() == 1
     }
 
     fn take(&self) -> Vec<usize> {
-        mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *self.numbers())
     }
 }
 

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::tray::Returned;
+use crate::sys::native::natively;
 
 /// Runs a job, calls the function, leaves the result where it belongs, and returns who is to be told.
 /// Never unwinds.
@@ -128,7 +129,7 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        natively(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The name of the next job.

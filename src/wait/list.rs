@@ -84,7 +84,7 @@ impl WaitList {
     pub(crate) fn wait_hard(&self, reason: Reason) -> Result<Wake, Interruption> {
         let mut place = None;
         let arm = |ticket| place = Some(self.push(Waiter::Ticket(ticket, ALONE)));
-        let result = hub::park_hard(reason, arm);
+        let result = hub::park_hard(reason, None, arm);
         if let (Err(_), Some(place)) = (result, place) {
             self.remove(place);
         }

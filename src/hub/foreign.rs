@@ -1,0 +1,65 @@
+//! Waiting below frames of C, which nothing may unwind through; and being called from anywhere, the
+//! hub's own code included.
+
+use std::thread;
+use std::time::Instant;
+
+use super::current::{unless_at_work, with, with_existing};
+use super::park::{park, park_hard};
+use super::ticket::{Reason, Ticket, Wake};
+use crate::error::{Cause, Interruption};
+use crate::sys::native::is_native;
+
+/// May the code that runs wait by parking? Not without a hub, nor where the hub itself is at work
+/// (in its loop, or between the filing of a ticket and the switch), nor while it unwinds.
+#[inline]
+pub(crate) fn may_park() -> bool {
+    let Some(hub) = unless_at_work() else { return false };
+    hub.tasks.may_park() && !is_native() && !thread::panicking()
+}
+
+/// Ends a wait, as [`unpark`](super::unpark). False: this thread's hub is at work, and cannot be
+/// told now.
+pub(crate) fn try_unpark(ticket: Ticket) -> bool {
+    match unless_at_work() {
+        Some(mut hub) => {
+            hub.tasks.wake(ticket, 0);
+            true
+        }
+        None => false,
+    }
+}
+
+/// A wait was interrupted, and what has interrupted it will be raised later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Postponed;
+
+/// As [`park`], where a frame of C is below: what ends the wait too early is kept, and raised at the
+/// next wait that can be unwound.
+///
+/// # Errors
+///
+/// If the wait was interrupted, or could not begin. Then the ticket may still be filed.
+pub(crate) fn park_foreign(
+    reason: Reason,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Postponed> {
+    if is_deaf() {
+        return park_hard(reason, deadline, arm).map_err(|_| Postponed);
+    }
+    park(reason, deadline, arm).map_err(|interruption| {
+        with_existing(|hub| hub.tasks.postpone(interruption));
+        Postponed
+    })
+}
+
+/// Has the current task been told so often of what cannot be raised here that it hears no more of it?
+pub(crate) fn is_deaf() -> bool {
+    with(|hub| hub.tasks.is_deaf())
+}
+
+/// Keeps what was raised where a frame of C is below.
+pub(crate) fn postpone(cause: Cause) {
+    with_existing(|hub| hub.tasks.postpone(Interruption::Raised(cause)));
+}

@@ -1,0 +1,243 @@
+//! Waiting for descriptors that are not ours: their mode is never touched, and nothing is remembered
+//! of them from one call to the next.
+//!
+//! Each call is tried in a way that does not wait. What would block is looked at closer: if the user
+//! has made the descriptor non-blocking, it has told him so; if there is a time limit on it, that is
+//! ours; and then the poller watches it for as long as this one wait takes. The kernel is asked each
+//! time, because it alone knows: mode and limits belong to the open file description, which may have
+//! other numbers, and may be changed by other processes and by code that calls the kernel directly.
+//! So there is no state that could be wrong after a `close`, and nothing to keep in step by
+//! interposing `fcntl`, `ioctl`, `setsockopt` and `dup` as well.
+
+use std::ffi::{c_int, c_void};
+use std::mem;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use super::gate::{CANCELLED, error, keeping_errno};
+use super::lot::{self, Key, Place};
+use crate::hub::{self, LineKey, Reason, Side, Wake, Watched};
+use crate::sys::real;
+
+/// One direction of a descriptor, watched.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    fd: c_int,
+    side: Side,
+    watched: Watched,
+    key: Option<LineKey>,
+    place: Option<Place>,
+}
+
+impl Watcher {
+    /// To be called when a call has just been told that it would block.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be watched: not to be polled, or too many are.
+    pub(super) fn new(fd: c_int, side: Side) -> std::io::Result<Watcher> {
+        if fd < 0 {
+            return Err(std::io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // SAFETY: the poller is given the number, which the caller's own caller wants to wait for. If
+        // it is no descriptor, or is closed meanwhile, the system says so, or stops watching.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        let watched = hub::watch(borrowed)?;
+        watched.readiness.would_block(side);
+        Ok(Watcher { fd, side, watched, key: None, place: None })
+    }
+
+    /// A call has been tried again, in vain.
+    pub(super) fn would_block(&self) {
+        self.watched.readiness.would_block(self.side);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.watched.readiness.may_try(self.side)
+    }
+
+    fn leave(&mut self) -> bool {
+        if let Some(key) = self.key.take() {
+            let _ = self.watched.readiness.leave(self.side, key, false); // nobody else is in line
+        }
+        self.place.take().is_some_and(Place::leave)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.leave();
+        hub::unwatch(&self.watched);
+    }
+}
+
+/// What a wait came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// It is worth trying again.
+    Ready,
+    Elapsed,
+    /// The greenlet was killed or timed out.
+    Cancelled,
+    /// One of the descriptors was closed.
+    Closed,
+}
+
+/// Waits until one of them is ready, or closed.
+pub(super) fn wait(
+    watchers: &mut [Watcher],
+    verb: &'static &'static str,
+    deadline: Option<Instant>,
+) -> Waited {
+    for watcher in &mut *watchers {
+        match Place::take(Key::Descriptor(watcher.fd), lot::ANY, || true) {
+            Ok(place) => watcher.place = place,
+            Err(_) => {} // it is not told of the closing, that is all
+        }
+    }
+    let result = if watchers.iter().any(Watcher::is_ready) {
+        Ok(Wake::Ready(0))
+    } else {
+        hub::expect(); // the poller does not know that somebody waits
+        let result = keeping_errno(|| {
+            hub::park_foreign(Reason::new(verb), deadline, |ticket| {
+                for watcher in &mut *watchers {
+                    watcher.key = Some(watcher.watched.readiness.join(watcher.side, ticket));
+                    if let Some(place) = &watcher.place {
+                        place.arm(ticket);
+                    }
+                }
+            })
+        });
+        hub::has_come(1);
+        result
+    };
+    let mut was_closed = false;
+    for watcher in &mut *watchers {
+        was_closed |= watcher.leave();
+    }
+    match result {
+        _ if was_closed => Waited::Closed,
+        Ok(Wake::Ready(_)) => Waited::Ready,
+        Ok(Wake::Elapsed) => Waited::Elapsed,
+        Err(hub::Postponed) => Waited::Cancelled,
+    }
+}
+
+/// Waits, as a call that is not tied to a descriptor.
+pub(super) fn pause(verb: &'static &'static str, deadline: Option<Instant>) -> Waited {
+    hub::expect();
+    let result = keeping_errno(|| hub::park_foreign(Reason::new(verb), deadline, |_| ()));
+    hub::has_come(1);
+    match result {
+        Ok(_) => Waited::Elapsed,
+        Err(hub::Postponed) => Waited::Cancelled,
+    }
+}
+
+/// Has the user made it non-blocking? (A number that is no descriptor has told its error already.)
+pub(super) fn is_nonblocking(fd: c_int) -> bool {
+    // SAFETY: it is asked for its flags, which touches no memory.
+    let flags =
+        unsafe { real::call(libc::SYS_fcntl, [fd as usize, libc::F_GETFL as usize, 0, 0, 0, 0]) };
+    flags >= 0 && flags & libc::O_NONBLOCK as isize != 0
+}
+
+/// The limit that the user has put on that direction of a socket.
+pub(super) fn limit(fd: c_int, side: Side) -> Option<Duration> {
+    let option = match side {
+        Side::Read => libc::SO_RCVTIMEO,
+        Side::Write => libc::SO_SNDTIMEO,
+    };
+    let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut len = mem::size_of_val(&time) as libc::socklen_t;
+    let arguments = [
+        fd as usize,
+        libc::SOL_SOCKET as usize,
+        option as usize,
+        (&raw mut time).addr(),
+        (&raw mut len).addr(),
+        0,
+    ];
+    // SAFETY: it writes a `timeval` and its length to where there is room for them.
+    let result = unsafe { real::call(libc::SYS_getsockopt, arguments) };
+    let time = Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.max(0) as u32 * 1000);
+    (result >= 0 && time > Duration::ZERO).then_some(time)
+}
+
+/// In vain so often, although it was said to be ready, and the next attempts come after pauses: the
+/// kernel has no event for what is waited for (a full queue of a Unix socket, say).
+const FUTILE: u32 = 4;
+
+/// Who has waited so long was woken by something that happened, if only for somebody else.
+const LONG: Duration = Duration::from_millis(1);
+
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+
+/// Calls `attempt`, which does not wait, until it does not say that it would block, and waits in
+/// between as a blocking call would: for as long as the user's limit says. Returns what the kernel
+/// would; `None`: it cannot be waited for here, and the blocking call is to be made.
+#[inline]
+pub(super) fn retry(
+    fd: c_int,
+    side: Side,
+    verb: &'static &'static str,
+    mut attempt: impl FnMut() -> isize,
+) -> Option<isize> {
+    match attempt() {
+        WOULD_BLOCK => blocked(fd, side, verb, attempt),
+        result => Some(result),
+    }
+}
+
+pub(super) const WOULD_BLOCK: isize = error(libc::EAGAIN);
+
+#[cold]
+fn blocked(
+    fd: c_int,
+    side: Side,
+    verb: &'static &'static str,
+    mut attempt: impl FnMut() -> isize,
+) -> Option<isize> {
+    if is_nonblocking(fd) {
+        return Some(WOULD_BLOCK);
+    }
+    let deadline = limit(fd, side).map(hub::after);
+    let mut watcher = Watcher::new(fd, side).ok()?;
+    let mut futile = 0;
+    loop {
+        let begun = Instant::now();
+        match wait(std::slice::from_mut(&mut watcher), verb, deadline) {
+            Waited::Ready => {}
+            Waited::Elapsed => return Some(WOULD_BLOCK),
+            Waited::Cancelled => return Some(CANCELLED),
+            Waited::Closed => return Some(error(libc::EBADF)),
+        }
+        match attempt() {
+            WOULD_BLOCK => {}
+            result => return Some(result),
+        }
+        watcher.would_block();
+        futile = if begun.elapsed() > LONG { 0 } else { futile + 1 };
+        if futile >= FUTILE {
+            let longer = Duration::from_millis(1 << (futile - FUTILE).min(10)).min(LONGEST_PAUSE);
+            let until = hub::after(longer);
+            let until = deadline.map_or(until, |deadline| until.min(deadline));
+            if pause(verb, Some(until)) == Waited::Cancelled {
+                return Some(CANCELLED);
+            }
+            match attempt() {
+                WOULD_BLOCK if deadline.is_some_and(|at| Instant::now() >= at) => {
+                    return Some(WOULD_BLOCK);
+                }
+                WOULD_BLOCK => {}
+                result => return Some(result),
+            }
+        }
+    }
+}
+
+/// A buffer's address, as a system call takes it.
+pub(super) fn address<T>(pointer: *const T) -> usize {
+    pointer.cast::<c_void>().addr()
+}

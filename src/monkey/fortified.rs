@@ -1,0 +1,1 @@
+//! The names under which checked builds of C call some of the others.

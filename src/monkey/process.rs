@@ -1,0 +1,3 @@
+//! Children: waited for by their descriptors.
+
+pub(super) const NAMES: &[&str] = &[];

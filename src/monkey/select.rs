@@ -1,0 +1,3 @@
+//! Several descriptors at once: `poll` and `select`.
+
+pub(super) const NAMES: &[&str] = &[];

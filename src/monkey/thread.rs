@@ -1,0 +1,3 @@
+//! The end of a thread.
+
+pub(super) const NAMES: &[&str] = &[];

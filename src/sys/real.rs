@@ -1,0 +1,107 @@
+//! System calls past every function of the C library: what the interposed ones call.
+//!
+//! Feature `monkey` puts functions of its own in the place of `recv`, `poll` and the like. What they
+//! call is neither themselves nor whatever else may have taken those names, so it is the kernel at
+//! once. The road not taken: `dlsym(RTLD_NEXT, ..)` for all of them, which has to be done before the
+//! first call, finds nothing in a static program, and `syscall` itself is one of the names. Only what
+//! is no system call, such as `getaddrinfo`, is looked up by [`next`].
+
+use std::ffi::{CStr, c_int, c_long, c_void};
+use std::{io, ptr};
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("feature `monkey` knows Linux on x86_64 and on aarch64 only");
+
+/// Makes a system call. What the kernel returns is returned: -1 to -4095 is an error.
+///
+/// `errno` is left alone.
+///
+/// # Safety
+///
+/// What that call demands of its arguments.
+#[inline(always)]
+pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
+    let result: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the registers are those of the kernel's convention, and the caller answers for what
+    // the call does.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            in("r10") d,
+            in("r8") e,
+            in("r9") f,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") a as isize => result,
+            in("x1") b,
+            in("x2") c,
+            in("x3") d,
+            in("x4") e,
+            in("x5") f,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// The function of that name that the program would have got without us. Null: there is none.
+pub(crate) fn next(name: &CStr) -> *mut c_void {
+    // SAFETY: the name ends with a zero, and the handle is one of the two that are always good.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+/// Sets this thread's `errno`.
+#[inline]
+pub(crate) fn set_errno(errno: c_int) {
+    // SAFETY: the place of a thread's `errno` is there as long as the thread.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above, and it is this thread's own.
+    unsafe { *place = errno };
+}
+
+/// This thread's `errno`.
+#[inline]
+pub(crate) fn errno() -> c_int {
+    // SAFETY: the place of a thread's `errno` is there as long as the thread.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above, and it is this thread's own.
+    unsafe { *place }
+}
+
+/// Calls `f` in each child that `fork` makes from now on.
+///
+/// # Errors
+///
+/// As the system says.
+pub(crate) fn call_in_children(f: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: a plain function, which is never unloaded.
+    let failed = unsafe { libc::pthread_atfork(None, None, Some(call_with(f))) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+}
+
+fn call_with(f: extern "C" fn()) -> unsafe extern "C" fn() {
+    f
+}
+
+/// Something of the thread that calls, to tell it from others: an address.
+pub(crate) fn this_thread() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| ptr::from_ref(here).addr())
+}

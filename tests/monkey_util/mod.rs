@@ -36,14 +36,14 @@ macro_rules! alone {
         $(#[$meta])*
         #[test]
         fn $name() {
-            crate::monkey_util::alone(concat!(module_path!(), "::", stringify!($name)), || $body);
+            crate::monkey_util::run_alone(concat!(module_path!(), "::", stringify!($name)), || $body);
         }
     )+ };
 }
 pub(crate) use alone;
 
 /// Runs `body` if this is the process of that test, else starts that process and looks how it ends.
-pub(crate) fn alone(path: &str, body: impl FnOnce()) {
+pub(crate) fn run_alone(path: &str, body: impl FnOnce()) {
     let (_, name) = path.split_once("::").expect("a path begins with the name of the program");
     if env::var_os(ALONE).is_some() {
         thread::spawn(|| {

@@ -141,6 +141,12 @@ impl Timeout {
             let _catching = hub::catching();
             panic::catch_unwind(AssertUnwindSafe(f))
         };
+        #[cfg(feature = "monkey")]
+        if result.is_ok() && self.was_postponed() {
+            // Where nothing could be unwound it has ended a wait all the same, by an error, and what
+            // `f` has made of that is not the result of its work.
+            return Err(Elapsed);
+        }
         result.map_err(|payload| match payload.downcast_ref::<Cause>() {
             Some(Cause::TimedOut(id)) if self.is(*id) => Elapsed,
             _ => panic::resume_unwind(payload),
@@ -151,6 +157,11 @@ impl Timeout {
 impl Timeout {
     fn is(&self, id: TimeoutId) -> bool {
         self.armed.is_some_and(|(_, ours, _)| ours == id)
+    }
+
+    #[cfg(feature = "monkey")]
+    fn was_postponed(&self) -> bool {
+        self.armed.is_some_and(|(_, id, _)| hub::was_postponed(id))
     }
 }
 

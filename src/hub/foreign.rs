@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::current::{unless_at_work, with, with_existing};
 use super::park::{park, park_hard};
+use super::task::REFUSALS;
 use super::ticket::{Reason, Ticket, Wake};
-use crate::error::{Cause, Interruption};
+use crate::error::{Cause, Interruption, TimeoutId};
 use crate::sys::native::is_native;
 
 /// May the code that runs wait by parking? Not without a hub, nor where the hub itself is at work
@@ -56,7 +57,12 @@ pub(crate) fn park_foreign(
 
 /// Has the current task been told so often of what cannot be raised here that it hears no more of it?
 pub(crate) fn is_deaf() -> bool {
-    with(|hub| hub.tasks.is_deaf())
+    with(|hub| hub.tasks.times_postponed(None)) >= REFUSALS
+}
+
+/// Has the current task been told of that timeout where it could not be raised, and not since?
+pub(crate) fn was_postponed(timeout: TimeoutId) -> bool {
+    with_existing(|hub| hub.tasks.times_postponed(Some(timeout))).is_some_and(|times| times > 0)
 }
 
 /// Keeps what was raised where a frame of C is below.

@@ -53,7 +53,9 @@ pub(crate) use current::{
 };
 pub(crate) use descriptor::{Awaited, await_readiness, park_at_descriptor, unwatch, watch};
 #[cfg(feature = "monkey")]
-pub(crate) use foreign::{Postponed, is_deaf, may_park, park_foreign, postpone, try_unpark};
+pub(crate) use foreign::{
+    Postponed, is_deaf, may_park, park_foreign, postpone, try_unpark, was_postponed,
+};
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};
 pub(crate) use park::{

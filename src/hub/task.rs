@@ -169,9 +169,9 @@ pub(crate) struct Extra {
     pub(super) killers: Vec<Ticket>,
     /// When it is to start.
     pub(super) start: Option<TimerKey>,
-    /// A timeout that came where nothing could be raised, and how often it has.
+    /// Timeouts that came where nothing could be raised, and how often each has.
     #[cfg(feature = "monkey")]
-    pub(super) postponed: (TimeoutId, u8),
+    pub(super) postponed: Vec<(TimeoutId, u8)>,
 }
 
 /// What a value that belongs to one task is found by.

@@ -19,6 +19,8 @@ use std::panic::Location;
 use super::poller::Wakes;
 use super::run_queue::RunQueue;
 use super::table::Table;
+#[cfg(feature = "monkey")]
+use super::task::Extra;
 use super::task::{Answer, Kill, REFUSALS, State, Task};
 use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
 use super::timers::TimerKey;
@@ -307,19 +309,25 @@ impl Tasks {
         let task = self.running();
         let depth = task.shield;
         task.attention = true;
-        let extra = task.extra();
-        extra.timeouts.push((timeout, depth));
-        let (last, times) = extra.postponed;
-        extra.postponed = (timeout, if last == timeout { times.saturating_add(1) } else { 1 });
+        let Extra { timeouts, postponed, .. } = task.extra();
+        timeouts.push((timeout, depth));
+        postponed.retain(|(id, _)| timeouts.iter().any(|(pending, _)| pending == id));
+        match postponed.iter_mut().find(|(id, _)| *id == timeout) {
+            Some((_, times)) => *times = times.saturating_add(1),
+            None => postponed.push((timeout, 1)),
+        }
     }
 
-    /// Has the current task been told of a timeout so often that it is to hear no more of it until
-    /// it can be unwound? As with a kill: else a loop that tries again would spin.
+    /// How often the current task was told of that timeout (any, if `None`) where it could not be
+    /// raised; zero if it has been raised since, or taken back.
     #[cfg(feature = "monkey")]
-    pub(super) fn is_deaf(&mut self) -> bool {
-        let Some(extra) = &self.running().extra else { return false };
-        let (last, times) = extra.postponed;
-        times >= REFUSALS && extra.timeouts.iter().any(|(timeout, _)| *timeout == last)
+    pub(super) fn times_postponed(&mut self, timeout: Option<TimeoutId>) -> u8 {
+        let Some(Extra { timeouts, postponed, .. }) = self.running().extra.as_deref() else {
+            return 0;
+        };
+        let asked = postponed.iter().filter(|(id, _)| timeout.is_none_or(|timeout| timeout == *id));
+        let pending = asked.filter(|(id, _)| timeouts.iter().any(|(pending, _)| pending == id));
+        pending.map(|(_, times)| *times).max().unwrap_or(0)
     }
 
     // ── waking: everybody else's side ──

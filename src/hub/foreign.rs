@@ -10,6 +10,7 @@ use super::task::REFUSALS;
 use super::ticket::{Reason, Ticket, Wake};
 use crate::error::{Cause, Interruption, TimeoutId};
 use crate::sys::native::is_native;
+use crate::sys::patches;
 
 /// May the code that runs wait by parking? Not without a hub, nor where the hub itself is at work
 /// (in its loop, or between the filing of a ticket and the switch), nor while it unwinds.
@@ -61,8 +62,11 @@ pub(crate) fn is_deaf() -> bool {
 }
 
 /// Has the current task been told of that timeout where it could not be raised, and not since?
+#[inline(always)]
 pub(crate) fn was_postponed(timeout: TimeoutId) -> bool {
-    with_existing(|hub| hub.tasks.times_postponed(Some(timeout))).is_some_and(|times| times > 0)
+    // Most programs patch nothing, and are not to pay for it.
+    patches::is_any_on()
+        && with_existing(|hub| hub.tasks.times_postponed(Some(timeout)) > 0).unwrap_or(false)
 }
 
 /// Keeps what was raised where a frame of C is below.

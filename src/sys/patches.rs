@@ -75,6 +75,11 @@ pub(crate) fn is_on(patch: Patch) -> bool {
     ON.load(Ordering::Relaxed) & patch.bit() != 0
 }
 
+#[inline(always)]
+pub(crate) fn is_any_on() -> bool {
+    ON.load(Ordering::Relaxed) != 0
+}
+
 /// Those that are on.
 pub(crate) fn on() -> Vec<Patch> {
     Patch::ALL.iter().copied().filter(|patch| is_on(*patch)).collect()

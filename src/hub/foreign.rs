@@ -65,8 +65,13 @@ pub(crate) fn is_deaf() -> bool {
 #[inline(always)]
 pub(crate) fn was_postponed(timeout: TimeoutId) -> bool {
     // Most programs patch nothing, and are not to pay for it.
-    patches::is_any_on()
-        && with_existing(|hub| hub.tasks.times_postponed(Some(timeout)) > 0).unwrap_or(false)
+    patches::is_any_on() && was_postponed_slow(timeout)
+}
+
+#[cold]
+#[inline(never)]
+fn was_postponed_slow(timeout: TimeoutId) -> bool {
+    with_existing(|hub| hub.tasks.times_postponed(Some(timeout)) > 0).unwrap_or(false)
 }
 
 /// Keeps what was raised where a frame of C is below.

@@ -7,7 +7,7 @@
 //! is no system call, such as `getaddrinfo`, is looked up by [`next`].
 
 use std::ffi::{CStr, c_int, c_long, c_void};
-use std::{io, ptr};
+use std::{io, mem, ptr};
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("feature `monkey` knows Linux on x86_64 and on aarch64 only");
@@ -63,6 +63,28 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> isize {
 pub(crate) fn next(name: &CStr) -> *mut c_void {
     // SAFETY: the name ends with a zero, and the handle is one of the two that are always good.
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+/// Do the shared libraries of the program find that function in the object this code is part of? True
+/// also if they find none, and in a static program, which has no such libraries.
+pub(crate) fn is_in_this_object(name: &CStr) -> bool {
+    // SAFETY: as in `next`.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    let here: fn(&CStr) -> bool = is_in_this_object;
+    match (object_of(found), object_of(here as *const c_void)) {
+        (Some(theirs), Some(ours)) => theirs == ours,
+        _ => true,
+    }
+}
+
+/// Where the object begins in which that address lies.
+fn object_of(address: *const c_void) -> Option<usize> {
+    let mut info = mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: it compares the address with those of objects, and writes to where there is room.
+    let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) };
+    // SAFETY: pointers and nothing else, which may all be null.
+    let info = unsafe { info.assume_init() };
+    (found != 0).then(|| info.dli_fbase.addr())
 }
 
 /// Sets this thread's `errno`.

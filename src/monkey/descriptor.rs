@@ -9,14 +9,14 @@
 //! So there is no state that could be wrong after a `close`, and nothing to keep in step by
 //! interposing `fcntl`, `ioctl`, `setsockopt` and `dup` as well.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_short};
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::gate::{CANCELLED, error, keeping_errno};
 use super::lot::{self, Key, Place};
-use crate::hub::{self, LineKey, Reason, Side, Wake, Watched};
+use crate::hub::{self, LineKey, Reason, Side, Ticket, Wake, Watched};
 use crate::sys::real;
 
 /// One direction of a descriptor, watched.
@@ -126,8 +126,28 @@ pub(super) fn wait(
 
 /// Waits, as a call that is not tied to a descriptor.
 pub(super) fn pause(verb: &'static &'static str, deadline: Option<Instant>) -> Waited {
+    pause_and(verb, deadline, |_| ())
+}
+
+/// As [`pause`], before the next attempt on that descriptor: its number may be somebody else's by
+/// then.
+fn pause_at(fd: c_int, verb: &'static &'static str, until: Instant) -> Waited {
+    let place = Place::take(Key::Descriptor(fd), lot::ANY, || true).ok().flatten();
+    let waited = pause_and(verb, Some(until), |ticket| {
+        if let Some(place) = &place {
+            place.arm(ticket);
+        }
+    });
+    if place.is_some_and(Place::leave) { Waited::Closed } else { waited }
+}
+
+fn pause_and(
+    verb: &'static &'static str,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(Ticket),
+) -> Waited {
     hub::expect();
-    let result = keeping_errno(|| hub::park_foreign(Reason::new(verb), deadline, |_| ()));
+    let result = keeping_errno(|| hub::park_foreign(Reason::new(verb), deadline, arm));
     hub::has_come(1);
     match result {
         Ok(_) => Waited::Elapsed,
@@ -155,8 +175,8 @@ pub(super) fn limit(fd: c_int, side: Side) -> Option<Duration> {
         fd as usize,
         libc::SOL_SOCKET as usize,
         option as usize,
-        (&raw mut time).addr(),
-        (&raw mut len).addr(),
+        address(&raw mut time),
+        address(&raw mut len),
         0,
     ];
     // SAFETY: it writes a `timeval` and its length to where there is room for them.
@@ -165,13 +185,7 @@ pub(super) fn limit(fd: c_int, side: Side) -> Option<Duration> {
     (result >= 0 && time > Duration::ZERO).then_some(time)
 }
 
-/// In vain so often, although it was said to be ready, and the next attempts come after pauses: the
-/// kernel has no event for what is waited for (a full queue of a Unix socket, say).
-const FUTILE: u32 = 4;
-
-/// Who has waited so long was woken by something that happened, if only for somebody else.
-const LONG: Duration = Duration::from_millis(1);
-
+/// The longest time between two attempts at what the kernel has no event for.
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// Calls `attempt`, which does not wait, until it does not say that it would block, and waits in
@@ -185,12 +199,16 @@ pub(super) fn retry(
     mut attempt: impl FnMut() -> isize,
 ) -> Option<isize> {
     match attempt() {
-        WOULD_BLOCK => blocked(fd, side, verb, attempt),
+        WOULD_BLOCK | IN_PART => blocked(fd, side, verb, attempt),
         result => Some(result),
     }
 }
 
 pub(super) const WOULD_BLOCK: isize = error(libc::EAGAIN);
+
+/// What an attempt says that has got something through, and would block on the rest. (The kernel
+/// never says that.)
+pub(super) const IN_PART: isize = isize::MIN;
 
 #[cold]
 fn blocked(
@@ -204,40 +222,70 @@ fn blocked(
     }
     let deadline = limit(fd, side).map(hub::after);
     let mut watcher = Watcher::new(fd, side).ok()?;
-    let mut futile = 0;
     loop {
-        let begun = Instant::now();
         match wait(std::slice::from_mut(&mut watcher), verb, deadline) {
             Waited::Ready => {}
             Waited::Elapsed => return Some(WOULD_BLOCK),
             Waited::Cancelled => return Some(CANCELLED),
             Waited::Closed => return Some(error(libc::EBADF)),
         }
-        match attempt() {
-            WOULD_BLOCK => {}
-            result => return Some(result),
-        }
-        watcher.would_block();
-        futile = if begun.elapsed() > LONG { 0 } else { futile + 1 };
-        if futile >= FUTILE {
-            let longer = Duration::from_millis(1 << (futile - FUTILE).min(10)).min(LONGEST_PAUSE);
-            let until = hub::after(longer);
-            let until = deadline.map_or(until, |deadline| until.min(deadline));
-            if pause(verb, Some(until)) == Waited::Cancelled {
-                return Some(CANCELLED);
-            }
+        let mut in_vain = 0;
+        loop {
             match attempt() {
-                WOULD_BLOCK if deadline.is_some_and(|at| Instant::now() >= at) => {
-                    return Some(WOULD_BLOCK);
-                }
-                WOULD_BLOCK => {}
+                WOULD_BLOCK => in_vain += 1,
+                IN_PART => in_vain = 0,
                 result => return Some(result),
             }
+            watcher.would_block();
+            if !is_said_to_be_ready(fd, side) {
+                break;
+            }
+            // Else there will be no event: what is full is the queue of a peer (of a Unix socket),
+            // of which the kernel does not tell. Or it has become ready this very moment.
+            if in_vain < 2 {
+                continue;
+            }
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                return Some(WOULD_BLOCK);
+            }
+            let longer = Duration::from_millis(1 << (in_vain - 2).min(10)).min(LONGEST_PAUSE);
+            let until = hub::after(longer);
+            match pause_at(fd, verb, deadline.map_or(until, |deadline| until.min(deadline))) {
+                Waited::Ready | Waited::Elapsed => {}
+                Waited::Cancelled => return Some(CANCELLED),
+                Waited::Closed => return Some(error(libc::EBADF)),
+            }
+        }
+    }
+}
+
+fn is_said_to_be_ready(fd: c_int, side: Side) -> bool {
+    let wanted = match side {
+        Side::Read => libc::POLLIN,
+        Side::Write => libc::POLLOUT,
+    };
+    pending(fd, wanted) & wanted != 0
+}
+
+/// What `poll` says of a descriptor now. Zero: nothing.
+pub(super) fn pending(fd: c_int, events: c_short) -> c_short {
+    const INTERRUPTED: isize = error(libc::EINTR);
+    let mut asked = libc::pollfd { fd, events, revents: 0 };
+    loop {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let arguments = [address(&raw mut asked), 1, address(&raw mut now), 0, 0, 0];
+        // SAFETY: it writes to a `pollfd` and a `timespec`, which are there.
+        match unsafe { real::call(libc::SYS_ppoll, arguments) } {
+            INTERRUPTED => {} // the answer to a signal that comes at that moment
+            0 => return 0,
+            1.. => return asked.revents,
+            _ => return libc::POLLNVAL,
         }
     }
 }
 
 /// A buffer's address, as a system call takes it.
 pub(super) fn address<T>(pointer: *const T) -> usize {
-    pointer.cast::<c_void>().addr()
+    // The kernel will use it, so that the compiler has to take it as used.
+    pointer.expose_provenance()
 }

@@ -8,6 +8,7 @@
 //! it has been woken after all. So no wake-up is lost.
 
 use std::ffi::c_int;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -165,7 +166,8 @@ pub(super) fn wake(key: Key, mask: Mask, most: usize) -> usize {
     }
     let mut woken = 0;
     while woken < most {
-        let Some(waiter) = natively(|| first(key, mask)) else { break };
+        let meant = |waiter: &Waiter| waiter.key == key && waiter.mask & mask != 0;
+        let Some(waiter) = first(key.bucket(), meant) else { break };
         if waiter.wake() {
             woken += 1;
         }
@@ -173,13 +175,26 @@ pub(super) fn wake(key: Key, mask: Mask, most: usize) -> usize {
     woken
 }
 
+/// Wakes everybody who waits for one of these descriptors, in whatever order.
+pub(super) fn wake_descriptors(range: &RangeInclusive<c_int>) {
+    fence(Ordering::SeqCst); // as in `is_empty`
+    let meant = |waiter: &Waiter| matches!(waiter.key, Key::Descriptor(fd) if range.contains(&fd));
+    for bucket in &LOT {
+        while bucket.count.load(Ordering::SeqCst) > 0 {
+            let Some(waiter) = first(bucket, meant) else { break };
+            waiter.wake();
+        }
+    }
+}
+
 /// Takes out whoever is to be woken next.
-fn first(key: Key, mask: Mask) -> Option<Waiter> {
-    let bucket = key.bucket();
-    let mut waiters = bucket.waiters();
-    let at = waiters.iter().position(|waiter| waiter.key == key && waiter.mask & mask != 0)?;
-    bucket.count.fetch_sub(1, Ordering::SeqCst);
-    Some(waiters.remove(at))
+fn first(bucket: &Bucket, meant: impl Fn(&Waiter) -> bool) -> Option<Waiter> {
+    natively(|| {
+        let mut waiters = bucket.waiters();
+        let at = waiters.iter().position(meant)?;
+        bucket.count.fetch_sub(1, Ordering::SeqCst);
+        Some(waiters.remove(at))
+    })
 }
 
 impl Waiter {

@@ -9,16 +9,20 @@ mod gate;
 mod lot;
 
 mod close;
+mod connect;
 mod dns;
 mod file;
 mod fortified;
 mod lock;
+mod many;
+mod ours;
 mod process;
 mod select;
 mod socket;
 mod stream;
 mod thread;
 mod time;
+mod transfer;
 
 use std::ffi::CString;
 use std::fmt;
@@ -321,7 +325,9 @@ impl Report {
     #[must_use]
     pub fn functions(patch: Patch) -> Vec<&'static str> {
         let names: &[&[&str]] = match patch {
-            Patch::Socket => &[socket::NAMES, stream::NAMES, close::NAMES],
+            Patch::Socket => {
+                &[connect::NAMES, socket::NAMES, many::NAMES, stream::NAMES, close::NAMES]
+            }
             Patch::Time => &[time::NAMES],
             Patch::Dns => &[dns::NAMES],
             Patch::Select => &[select::NAMES],

@@ -613,11 +613,7 @@ alone! {
     }
 
     fn errors_and_errno_are_the_kernels() {
-        monkey::patch_all();
-        let in_a_thread = thread::spawn(errors).join().unwrap();
-        let in_a_greenlet = spawn(errors).get().unwrap();
-        assert_eq!(in_a_thread, in_a_greenlet);
-        assert_eq!(errors(), in_a_thread, "the main greenlet");
+        are_told_the_same(errors);
     }
 
     fn success_leaves_errno_alone() {
@@ -644,7 +640,7 @@ alone! {
 }
 
 /// What the kernel says to calls that cannot be.
-fn errors() -> Vec<(&'static str, Result<isize, c_int>)> {
+fn errors() -> Outcomes {
     let bad = 16 as *mut c_void;
     let mut buf = [0_u8; 8];
     let buf = buf.as_mut_ptr().cast::<c_void>();
@@ -885,20 +881,16 @@ alone! {
         let seconds = seen.try_clone().unwrap();
         let second = spawn(move || outcome(connect(seconds.as_raw_fd(), &there)));
         // They ask again after a second, and find room.
-        let accepting = thread::spawn(move || {
-            for _ in 0..8 {
-                drop(fd(unsafe { libc::accept(listener.as_raw_fd(), ptr::null_mut(), ptr::null_mut()) }));
-                if ACCEPTED.fetch_add(1, Ordering::Relaxed) > 1 {
-                    continue;
-                }
+        thread::spawn(move || {
+            loop {
+                accept(listener.as_raw_fd());
             }
         });
         connecting.get().unwrap();
         threaded.get().unwrap();
-        assert!(matches!(second.get().unwrap(), Ok(0) | Err(libc::EISCONN)));
+        assert_eq!(second.get().unwrap(), Ok(0));
         assert_eq!(*order.borrow(), ["others", "connected", "connected"]);
         assert_eq!(mode(&seen), before);
-        mem::forget(accepting);
     }
 
     fn connecting_ends_at_the_users_limit() {
@@ -936,8 +928,6 @@ alone! {
         accept(other.as_raw_fd());
     }
 }
-
-static ACCEPTED: AtomicUsize = AtomicUsize::new(0);
 
 fn std_address(address: &(libc::sockaddr_storage, libc::socklen_t)) -> std::net::SocketAddr {
     let address = unsafe { (&raw const address.0).cast::<libc::sockaddr_in>().read() };
@@ -1167,7 +1157,9 @@ alone! {
                 libc::SYS_writev,
             ]);
             all_calls();
-            unsafe { libc::_exit(if PASSED.load(Ordering::Relaxed) == 0 { said_so() } else { 1 }) };
+            // The test's own end would need some of these.
+            println!("1 passed");
+            unsafe { libc::_exit(0) };
         })
         .get()
         .unwrap();
@@ -1207,14 +1199,6 @@ alone! {
         };
         blocked_in(libc::SYS_recvfrom, unwinding, || put(ending.as_raw_fd()));
     }
-}
-
-static PASSED: AtomicUsize = AtomicUsize::new(0);
-
-/// What the process would have said if it could end as ever, and its status.
-fn said_so() -> c_int {
-    println!("test result: 1 passed");
-    0
 }
 
 /// Lets this thread make these system calls no more.

@@ -95,6 +95,8 @@ fn connect_ours(fd: c_int, call: impl Fn() -> isize) -> isize {
                 }
                 WOULD_BLOCK
             }
+            // Another greenlet has waited for the same connection, and was told before us.
+            CONNECTED if matches!(first.get(), CONNECTING | ALREADY) => 0,
             result => result,
         }
     };
@@ -112,6 +114,7 @@ fn connect_ours(fd: c_int, call: impl Fn() -> isize) -> isize {
 
 const CONNECTING: isize = error(libc::EINPROGRESS);
 const ALREADY: isize = error(libc::EALREADY);
+const CONNECTED: isize = error(libc::EISCONN);
 
 /// Makes a call in non-blocking mode. `None`: the user has set it, or it is no descriptor.
 fn without_waiting(fd: c_int, call: impl Fn() -> isize) -> Option<isize> {

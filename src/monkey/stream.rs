@@ -98,7 +98,9 @@ unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: usize) -> isize {
     answer(match result {
         Some(NO_SOCKET) => {
             let buffer = iovec { iov_base: buf, iov_len: len };
-            read_others(fd, &"read", (address(&raw const buffer), 1), call)
+            // SAFETY: the caller's buffer.
+            let buffers = unsafe { Buffers::new(&raw const buffer, 1) };
+            buffers.map_or_else(call, |buffers| read_others(fd, &"read", buffers, call))
         }
         Some(result) => result,
         None => call(),
@@ -109,46 +111,49 @@ unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: usize) -> isize {
 ///
 /// As for the kernel's.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn readv(fd: c_int, buffers: *const iovec, count: c_int) -> isize {
-    let list = (address(buffers), count as usize);
+unsafe extern "C" fn readv(fd: c_int, first: *const iovec, count: c_int) -> isize {
     let call = || {
+        let arguments = [fd as usize, address(first), count as usize, 0, 0, 0];
         // SAFETY: the caller's arguments.
-        unsafe { real::call(libc::SYS_readv, [fd as usize, list.0, list.1, 0, 0, 0]) }
+        unsafe { real::call(libc::SYS_readv, arguments) }
     };
-    // SAFETY: as the caller promises.
-    if !is_cooperative(fd) || unsafe { are_empty(buffers, count) } {
+    if !is_cooperative(fd) {
         return answer(call());
     }
+    // SAFETY: as the caller promises.
+    let Some(buffers) = (unsafe { not_empty(first, count) }) else { return answer(call()) };
     let receive = || {
-        let mut message = transfer::message(buffers.cast_mut(), list.1);
+        let mut message = transfer::message(first.cast_mut(), count as usize);
         let flags = libc::MSG_DONTWAIT as usize;
         let arguments = [fd as usize, address(&raw mut message), flags, 0, 0, 0];
         // SAFETY: a message of the caller's buffers.
         unsafe { real::call(libc::SYS_recvmsg, arguments) }
     };
     answer(match retry(fd, Side::Read, &"readv", receive) {
-        Some(NO_SOCKET) => read_others(fd, &"readv", list, call),
+        Some(NO_SOCKET) => read_others(fd, &"readv", buffers, call),
         Some(result) => result,
         None => call(),
     })
 }
 
-/// Is it nothing at all that is to be transferred, or nothing that the kernel would have? Then it
-/// says so at once. (Sockets would receive or send an empty message.)
+/// Buffers, if anything is to be transferred, and the kernel would have them. Else it says so at
+/// once; but sockets would receive or send an empty message.
 ///
 /// # Safety
 ///
 /// `first` points to `count` buffers, or is null.
-unsafe fn are_empty(first: *const iovec, count: c_int) -> bool {
-    let Ok(count) = usize::try_from(count) else { return true };
+unsafe fn not_empty(first: *const iovec, count: c_int) -> Option<Buffers> {
+    let count = usize::try_from(count).ok()?;
     // SAFETY: the caller promises.
-    unsafe { Buffers::new(first, count) }.is_none_or(|buffers| buffers.total() == 0)
+    unsafe { Buffers::new(first, count) }.filter(|buffers| buffers.total() > 0)
 }
 
 /// Reads what is no socket. `call` is the caller's, which may wait.
-fn read_others(fd: c_int, verb: Verb, list: (usize, usize), call: impl Fn() -> isize) -> isize {
+fn read_others(fd: c_int, verb: Verb, buffers: Buffers, call: impl Fn() -> isize) -> isize {
     let knows = match kind(fd) {
         None | Some(Kind::Socket | Kind::File) => return call(),
+        // What nothing is to be read from says what it has to say at once.
+        Some(_) if buffers.total() == 0 => return call(),
         Some(Kind::Terminal) => false,
         Some(Kind::Pipe | Kind::Other) => true,
     };
@@ -156,7 +161,7 @@ fn read_others(fd: c_int, verb: Verb, list: (usize, usize), call: impl Fn() -> i
     let attempt = || {
         if knows.get() {
             // SAFETY: the caller's buffers.
-            let result = unsafe { at_once(libc::SYS_preadv2, fd, list) };
+            let result = unsafe { at_once(libc::SYS_preadv2, fd, buffers.list()) };
             if !is_unknown(result) {
                 return result;
             }
@@ -204,10 +209,8 @@ unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: usize) -> isize {
     answer(if result == NO_SOCKET {
         let buffer = iovec { iov_base: buf.cast_mut(), iov_len: len };
         // SAFETY: the caller's buffer.
-        match unsafe { Buffers::new(&raw const buffer, 1) } {
-            Some(buffers) => write_others(fd, &"write", buffers, call),
-            None => call(),
-        }
+        let buffers = unsafe { Buffers::new(&raw const buffer, 1) };
+        buffers.map_or_else(call, |buffers| write_others(fd, &"write", buffers, call))
     } else {
         result
     })
@@ -223,25 +226,22 @@ unsafe extern "C" fn writev(fd: c_int, first: *const iovec, count: c_int) -> isi
         // SAFETY: the caller's arguments.
         unsafe { real::call(libc::SYS_writev, arguments) }
     };
-    // SAFETY: as the caller promises.
-    if !is_cooperative(fd) || unsafe { are_empty(first, count) } {
+    if !is_cooperative(fd) {
         return answer(call());
     }
+    // SAFETY: as the caller promises.
+    let Some(buffers) = (unsafe { not_empty(first, count) }) else { return answer(call()) };
     let message = transfer::message(first.cast_mut(), count as usize);
     // SAFETY: a message of the caller's buffers.
     let result = unsafe { send_message(fd, &"writev", &raw const message, 0) };
-    if result != NO_SOCKET {
-        return answer(result);
-    }
-    // SAFETY: as above.
-    let buffers = unsafe { Buffers::new(first, count as usize) };
-    answer(buffers.map_or_else(call, |buffers| write_others(fd, &"writev", buffers, call)))
+    answer(if result == NO_SOCKET { write_others(fd, &"writev", buffers, call) } else { result })
 }
 
 /// Writes what is no socket. `call` is the caller's, which may wait.
 fn write_others(fd: c_int, verb: Verb, buffers: Buffers, call: impl Fn() -> isize) -> isize {
     let is_pipe = match kind(fd) {
         None | Some(Kind::Socket | Kind::File | Kind::Terminal) => return call(),
+        Some(_) if buffers.total() == 0 => return call(), // as above
         Some(kind) => kind == Kind::Pipe,
     };
     let knows = Cell::new(true);

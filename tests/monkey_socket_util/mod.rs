@@ -115,11 +115,7 @@ pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
 /// A pipe, to be written to.
 pub(crate) fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reading, writing) = pipe();
-    assert!(unsafe { libc::fcntl(writing.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) } > 0);
-    assert_eq!(
-        unsafe { libc::write(writing.as_raw_fd(), [0_u8; 4096].as_ptr().cast(), 4096) },
-        4096
-    );
+    fill(writing.as_raw_fd());
     (writing, reading)
 }
 
@@ -133,6 +129,12 @@ pub(crate) fn full(kind: c_int) -> (OwnedFd, OwnedFd) {
     while send(1024) > 0 {}
     while send(1) > 0 {}
     (one, other)
+}
+
+/// Writes to a pipe what there is room for.
+pub(crate) fn fill(writing: RawFd) {
+    assert!(unsafe { libc::fcntl(writing, libc::F_SETPIPE_SZ, 4096) } > 0);
+    assert_eq!(unsafe { libc::write(writing, [0_u8; 4096].as_ptr().cast(), 4096) }, 4096);
 }
 
 /// Takes out what is there.
@@ -240,4 +242,22 @@ pub(crate) fn full_listener() -> (OwnedFd, String) {
 /// Accepts a connection, of which there is one, and closes it.
 pub(crate) fn accept(fd: RawFd) {
     drop(self::fd(unsafe { libc::accept(fd, ptr::null_mut(), ptr::null_mut()) }));
+}
+
+/// What calls have come to, each with what it was.
+pub(crate) type Outcomes = Vec<(&'static str, Result<isize, c_int>)>;
+
+/// A thread, a greenlet and the main greenlet are told the same by each of these calls.
+pub(crate) fn are_told_the_same(calls: fn() -> Outcomes) {
+    monkey::patch_all();
+    let in_a_thread = thread::spawn(calls).join().unwrap();
+    let in_a_greenlet = spawn(calls).get().unwrap();
+    let differ = |others: Outcomes| {
+        let both = in_a_thread.iter().zip(others).enumerate();
+        both.filter(|(_, (one, other))| *one != other)
+            .map(|it| format!("{it:?}\n"))
+            .collect::<String>()
+    };
+    assert_eq!(differ(in_a_greenlet), "");
+    assert_eq!(differ(calls()), "", "the main greenlet");
 }

@@ -1,6 +1,7 @@
 //! Patched sockets, called by std and by C.
 
 #![expect(unsafe_code, reason = "they are functions of C")]
+#![expect(clippy::print_stdout, reason = "how far it got, if it fails")]
 #![expect(
     clippy::undocumented_unsafe_blocks,
     clippy::multiple_unsafe_ops_per_block,
@@ -11,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -936,8 +937,10 @@ fn std_address(address: &(libc::sockaddr_storage, libc::socklen_t)) -> std::net:
 
 // ── closing ──
 
+type Close = fn(RawFd);
+
 /// Ways to close a descriptor.
-const CLOSINGS: &[(&str, fn(RawFd))] = &[
+const CLOSINGS: &[(&str, Close)] = &[
     ("close", |fd| assert_eq!(unsafe { libc::close(fd) }, 0)),
     ("dup2", |fd| {
         let null = std::fs::File::open("/dev/null").unwrap();
@@ -962,8 +965,7 @@ alone! {
                 for by_thread in [false, true] {
                     println!("{name} during {}, by a thread: {by_thread}", case.name);
                     let (waiting, _ending) = (case.ends)();
-                    let number = waiting.as_raw_fd();
-                    mem::forget(waiting);
+                    let number = waiting.into_raw_fd();
                     let wait = case.wait;
                     let waiting = [(); 2].map(|()| spawn(move || outcome(wait(number))));
                     idle();
@@ -1005,12 +1007,8 @@ alone! {
         monkey::patch_all();
         let (waiting, _ending) = pair(SOCK_STREAM);
         set_limit(&waiting, libc::SO_RCVTIMEO, 60_000);
-        let number = waiting.as_raw_fd();
-        let greenlet = spawn(move || {
-            let result = receive_one(waiting.as_raw_fd());
-            mem::forget(waiting);
-            outcome(result)
-        });
+        let number = waiting.into_raw_fd();
+        let greenlet = spawn(move || outcome(receive_one(number)));
         idle();
         unsafe { libc::close(number) };
         let (new, other) = UnixDatagram::pair().unwrap();
@@ -1031,9 +1029,7 @@ alone! {
         let (elsewhere, listener) = waiting_to_connect();
         let there = named(name_of(elsewhere.as_raw_fd()).strip_prefix("to ").unwrap());
         for (name, close) in CLOSINGS {
-            let made = stream(libc::AF_UNIX);
-            let number = made.as_raw_fd();
-            mem::forget(made);
+            let number = stream(libc::AF_UNIX).into_raw_fd();
             close(number);
             // As if it had come from another process.
             let raw = unsafe { libc::syscall(libc::SYS_dup3, elsewhere.as_raw_fd(), number, 0) };
@@ -1058,7 +1054,6 @@ alone! {
         let (waiting, _ending) = pair(SOCK_STREAM);
         let number = waiting.as_raw_fd();
         let high = unsafe { libc::fcntl(number, libc::F_DUPFD, 500) };
-        mem::forget(waiting);
         let greenlet = spawn(move || outcome(receive_one(high)));
         idle();
         assert_eq!(unsafe { libc::close_range(500, u32::MAX, 0) }, 0);

@@ -1,6 +1,7 @@
 //! Patched `read` and `write`: of pipes, terminals, and whatever else has a descriptor.
 
 #![expect(unsafe_code, reason = "they are functions of C")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "how far it got, if it fails")]
 #![expect(
     clippy::undocumented_unsafe_blocks,
     clippy::multiple_unsafe_ops_per_block,
@@ -11,7 +12,7 @@ use std::cell::Cell;
 use std::ffi::{CString, c_int};
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read, Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
@@ -300,8 +301,7 @@ alone! {
             for by_thread in [false, true] {
                 println!("{}, by a thread: {by_thread}", case.name);
                 let (waiting, _ending) = (case.ends)();
-                let number = waiting.as_raw_fd();
-                mem::forget(waiting);
+                let number = waiting.into_raw_fd();
                 let wait = case.wait;
                 let waiting = spawn(move || outcome(wait(number)));
                 idle();

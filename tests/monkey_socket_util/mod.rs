@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
 use std::ffi::{c_int, c_long, c_void};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -235,7 +235,7 @@ pub(crate) fn full_listener() -> (OwnedFd, String) {
     assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
     let filling = stream(libc::AF_UNIX);
     assert_eq!(connect(filling.as_raw_fd(), &named(&name)), 0);
-    mem::forget(filling);
+    let _ = filling.into_raw_fd();
     (listener, name)
 }
 

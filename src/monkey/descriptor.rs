@@ -90,10 +90,9 @@ pub(super) fn wait(
     deadline: Option<Instant>,
 ) -> Waited {
     for watcher in &mut *watchers {
-        match Place::take(Key::Descriptor(watcher.fd), lot::ANY, || true) {
-            Ok(place) => watcher.place = place,
-            Err(_) => {} // it is not told of the closing, that is all
-        }
+        // Without a place it is not told of the closing, that is all.
+        let place = Place::take(Key::Descriptor(watcher.fd), lot::ANY, || true);
+        watcher.place = place.ok().flatten();
     }
     let result = if watchers.iter().any(Watcher::is_ready) {
         Ok(Wake::Ready(0))

@@ -129,6 +129,7 @@ impl Place {
     /// Leaves it. True: somebody has woken who had it.
     pub(super) fn leave(self) -> bool {
         let was_woken = !self.remove();
+        #[expect(clippy::mem_forget, reason = "its destructor is what has just been done")]
         std::mem::forget(self);
         was_woken
     }

@@ -45,3 +45,5 @@ pub use udp::UdpSocket;
 
 #[cfg(feature = "ureq")]
 pub(crate) use eyeballs::race;
+#[cfg(feature = "monkey")]
+pub(crate) use resolve::threads as threads_for_names;

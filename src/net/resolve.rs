@@ -64,10 +64,14 @@ pub struct SystemResolver {
 /// Threads of their own, so that names that take their time do not hold up files.
 const THREADS: usize = 32;
 
-fn threads() -> &'static ThreadPool {
+/// Their queue has no bound: who looks up a name has but one in it, and `monkey` could not wait for a
+/// place below frames of C.
+pub(crate) fn threads() -> &'static ThreadPool {
     static THREADS_FOR_NAMES: OnceLock<ThreadPool> = OnceLock::new();
-    THREADS_FOR_NAMES
-        .get_or_init(|| ThreadPool::builder().name("greenloom-names").max_threads(THREADS).build())
+    THREADS_FOR_NAMES.get_or_init(|| {
+        let builder = ThreadPool::builder().name("greenloom-names");
+        builder.max_threads(THREADS).unbounded_queue().build()
+    })
 }
 
 impl SystemResolver {

@@ -356,6 +356,21 @@ impl ThreadPool {
         })
     }
 
+    /// As [`submit`](ThreadPool::submit), for those who do it themselves if no thread does. It never
+    /// waits, panics or unwinds.
+    ///
+    /// # Errors
+    ///
+    /// What was to be done, if it is not taken.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn try_submit<F, T>(&self, f: F, whom: Rc<dyn Expected>) -> Result<Handle<T>, F>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in_for(f, whom, Patience::None).map_err(|(f, _)| f)
+    }
+
     #[track_caller]
     fn hand_in_for<F, T>(
         &self,

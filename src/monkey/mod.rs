@@ -7,6 +7,7 @@
 mod descriptor;
 mod gate;
 mod lot;
+mod offload;
 
 mod close;
 mod connect;

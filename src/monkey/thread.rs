@@ -1,10 +1,10 @@
 //! Threads: joined by other threads.
 //!
-//! First the join itself, with a time limit that is over: it makes all the checks of a join (that one
-//! does not join oneself or who joins oneself, or a thread that is detached), and takes the value of a
-//! thread that has ended. Only if there is nothing but to wait, a thread waits. So "oneself" is never
-//! that thread. (One check cannot be made: a thread that joins one of our thread while a greenlet of
-//! ours waits for it is told of no deadlock, because it is not this thread that waits.)
+//! First the join itself, with a time limit that is over: it makes all the checks of a join (of oneself,
+//! of a thread that is detached), and takes the value of a thread that has ended. Only if there is
+//! nothing but to wait, a thread waits; so "oneself" is never that one. (Two threads that join each
+//! other may go unnoticed if a greenlet is one of the two: it is not its thread that waits. Not every C
+//! library notices them at all.)
 //!
 //! Nothing but the end of the thread ends the wait: std asserts that joining succeeds, and who has
 //! joined a scoped thread counts on its borrows being over. A kill is raised at the next wait.

@@ -130,8 +130,7 @@ unsafe extern "C" fn slow_getaddrinfo(
             be_slow();
             match &name[..] {
                 b"held.broken" => {
-                    // SAFETY: the place of a thread's own `errno`.
-                    unsafe { *libc::__errno_location() = libc::EMFILE };
+                    set_errno(libc::EMFILE);
                     libc::EAI_SYSTEM
                 }
                 b"held.unknown" => libc::EAI_NONAME,
@@ -198,6 +197,13 @@ unsafe extern "C" fn slow_getnameinfo(
 }
 
 // ── what is shown ──
+
+fn set_errno(errno: i32) {
+    // SAFETY: the place of a thread's own `errno` is there as long as the thread.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *place = errno };
+}
 
 fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     (name, 80).to_socket_addrs().map(Iterator::collect)
@@ -389,8 +395,7 @@ alone! {
         monkey::patch_all();
         tell();
         spawn(|| {
-            // SAFETY: the place of a thread's own `errno`.
-            unsafe { *libc::__errno_location() = 4711 };
+            set_errno(4711);
             let mut found = ptr::null_mut();
             // SAFETY: a string, and a place for what is found.
             let code = unsafe {

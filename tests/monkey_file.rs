@@ -13,6 +13,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 use std::{fs, ptr, thread};
 
 use greenloom::monkey::{self, Patch};
@@ -47,6 +49,13 @@ fn errno_of<T: std::fmt::Debug>(result: io::Result<T>) -> Option<i32> {
     result.unwrap_err().raw_os_error()
 }
 
+fn set_errno(errno: i32) {
+    // SAFETY: the place of a thread's own `errno` is there as long as the thread.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *place = errno };
+}
+
 type ReadAt = unsafe extern "C" fn(c_int, *mut c_void, usize, i64) -> isize;
 type WriteAt = unsafe extern "C" fn(c_int, *const c_void, usize, i64) -> isize;
 type Flush = unsafe extern "C" fn(c_int) -> c_int;
@@ -75,47 +84,53 @@ fn flock(file: &File, operation: c_int) -> io::Result<usize> {
     check(unsafe { libc::flock(file.as_raw_fd(), operation) } as isize)
 }
 
+type Call = Box<dyn FnOnce() -> io::Result<usize>>;
+
 /// Does another greenlet run while one is in that call?
-fn lets_others_run(call: impl FnOnce() + 'static) -> bool {
-    let ran = Rc::new(Cell::new(false));
-    let caller = spawn({
-        let ran = Rc::clone(&ran);
-        move || {
-            call();
-            ran.get()
-        }
+fn lets_others_run(call: Call) -> bool {
+    HAS_RUN.store(false, Relaxed);
+    let caller = spawn(move || {
+        call().unwrap();
+        HAS_RUN.load(Relaxed)
     });
-    let other = spawn(move || ran.set(true));
+    let other = spawn(|| HAS_RUN.store(true, Relaxed));
     let result = caller.get().unwrap();
     other.get().unwrap();
     result
 }
 
+static HAS_RUN: AtomicBool = AtomicBool::new(false);
+
+/// Locks the file, unlocks it when another greenlet has run, or some time later if none can, and waits
+/// for the lock.
+fn contend(file: &File) -> io::Result<usize> {
+    let other = again(file);
+    flock(&other, libc::LOCK_EX).unwrap();
+    let time = if monkey::is_patched(Patch::File) { ms(30_000) } else { ms(50) };
+    thread::spawn(move || {
+        let begun = Instant::now();
+        while !HAS_RUN.load(Relaxed) && begun.elapsed() < time {
+            #[expect(clippy::disallowed_methods, reason = "a thread without greenlets")]
+            thread::sleep(ms(1));
+        }
+        drop(other);
+    });
+    flock(file, libc::LOCK_EX)
+}
+
 /// Which of the functions let others run.
 fn those_that_let_others_run() -> Vec<&'static str> {
-    let file = Rc::new(file());
+    let file = file();
     file.set_len(100).unwrap();
     let fd = file.as_raw_fd();
-    let calls: [(&'static str, Box<dyn FnOnce()>); 7] = [
-        ("pread", Box::new(move || drop(read_at(libc::pread, fd, &mut [0; 9], 0).unwrap()))),
-        ("pread64", Box::new(move || drop(read_at(libc::pread64, fd, &mut [0; 9], 0).unwrap()))),
-        ("pwrite", Box::new(move || drop(write_at(libc::pwrite, fd, b"here", 0).unwrap()))),
-        ("pwrite64", Box::new(move || drop(write_at(libc::pwrite64, fd, b"here", 0).unwrap()))),
-        ("fsync", Box::new(move || drop(flush(libc::fsync, fd).unwrap()))),
-        ("fdatasync", Box::new(move || drop(flush(libc::fdatasync, fd).unwrap()))),
-        ("flock", {
-            let (file, other) = (Rc::clone(&file), again(&file));
-            flock(&other, libc::LOCK_EX).unwrap();
-            let unlocks = thread::spawn(move || {
-                #[expect(clippy::disallowed_methods, reason = "a thread without greenlets")]
-                thread::sleep(ms(20));
-                drop(other);
-            });
-            Box::new(move || {
-                flock(&file, libc::LOCK_EX).unwrap();
-                drop(unlocks);
-            })
-        }),
+    let calls: Vec<(_, Call)> = vec![
+        ("pread", Box::new(move || read_at(libc::pread, fd, &mut [0; 9], 0))),
+        ("pread64", Box::new(move || read_at(libc::pread64, fd, &mut [0; 9], 0))),
+        ("pwrite", Box::new(move || write_at(libc::pwrite, fd, b"here", 0))),
+        ("pwrite64", Box::new(move || write_at(libc::pwrite64, fd, b"here", 0))),
+        ("fsync", Box::new(move || flush(libc::fsync, fd))),
+        ("fdatasync", Box::new(move || flush(libc::fdatasync, fd))),
+        ("flock", Box::new(move || contend(&file))),
     ];
     let lets_others_run = |(name, call)| lets_others_run(call).then_some(name);
     calls.into_iter().filter_map(lets_others_run).collect()
@@ -292,8 +307,7 @@ alone! {
         patch_files_too();
         spawn(|| {
             let file = file();
-            // SAFETY: the place of a thread's own `errno`.
-            unsafe { *libc::__errno_location() = 4711 };
+            set_errno(4711);
             file.write_all_at(b"hello", 0).unwrap();
             assert_eq!(io::Error::last_os_error().raw_os_error(), Some(4711));
         })

@@ -1,6 +1,7 @@
 //! `waitpid`, `wait`, `wait3`, `wait4` and `waitid`, patched: children of std's, waited for by greenlets.
 
 #![allow(unsafe_code, reason = "functions of C are called")]
+#![allow(clippy::zombie_processes, reason = "most are waited for by functions of C")]
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -82,6 +83,14 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: c_int) -> io::Result<li
     // SAFETY: a place for what is told.
     let failed = unsafe { libc::waitid(kind, id, &raw mut info, options) };
     if failed < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
+}
+
+/// Which child, and its status.
+fn told_of(info: &libc::siginfo_t) -> (libc::pid_t, c_int) {
+    // SAFETY: what is told of a child has it.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    (pid, unsafe { info.si_status() })
 }
 
 unsafe extern "C" {
@@ -166,8 +175,7 @@ alone! {
         let wait = move |n: usize| waitid(libc::P_PID, asked[n] as libc::id_t, libc::WEXITED);
         let found = overlapping(N, move |n| wait(n).unwrap(), || tell_all(tell));
         for (n, info) in found.into_iter().enumerate() {
-            // SAFETY: what is told of a child has these.
-            let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+            let (pid, status) = told_of(&info);
             assert_eq!((info.si_signo, info.si_code), (libc::SIGCHLD, libc::CLD_EXITED));
             assert_eq!((pid, status), (pids[n], n as i32));
         }
@@ -192,8 +200,7 @@ alone! {
         let wait = move |n: usize| waitid(libc::P_PIDFD, fds[n], libc::WEXITED).unwrap();
         let found = overlapping(N, wait, || tell_all(tell));
         for (n, info) in found.into_iter().enumerate() {
-            // SAFETY: what is told of a child has these.
-            let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+            let (pid, status) = told_of(&info);
             assert_eq!((pid, status), (pid_of(&children[n]), n as i32));
         }
         no_children_are_left();
@@ -301,8 +308,7 @@ alone! {
         assert!(!stopped.is_finished());
         signal(pid, libc::SIGSTOP);
         let info = stopped.get().unwrap();
-        // SAFETY: what is told of a child has it.
-        assert_eq!((info.si_code, unsafe { info.si_status() }), (libc::CLD_STOPPED, libc::SIGSTOP));
+        assert_eq!((info.si_code, told_of(&info)), (libc::CLD_STOPPED, (pid, libc::SIGSTOP)));
         signal(pid, libc::SIGCONT);
         let ended = wait(0);
         child.stdin.take().unwrap().write_all(b"\n").unwrap();
@@ -333,8 +339,7 @@ alone! {
         idle();
         assert!(!look.is_finished());
         child.stdin.take().unwrap().write_all(b"\n").unwrap();
-        // SAFETY: what is told of a child has it.
-        assert_eq!(unsafe { look.get().unwrap().si_status() }, 4);
+        assert_eq!(told_of(&look.get().unwrap()).1, 4);
         assert_eq!(child.wait().unwrap().code(), Some(4));
     }
 

@@ -4,12 +4,13 @@
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
+use std::os::unix::thread::JoinHandleExt;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fs, ptr};
+use std::{fs, io, ptr};
 
 use greenloom::monkey::{self, Patch};
 use greenloom::{JoinError, dump, idle, scope, sleep, spawn};
@@ -34,8 +35,11 @@ fn waiting_threads() -> usize {
     names.filter(|name| name.trim() == "greenloom-waits").count()
 }
 
-fn id_of<T>(thread: &JoinHandle<T>) -> libc::pthread_t {
-    std::os::unix::thread::JoinHandleExt::as_pthread_t(thread)
+fn set_errno(errno: i32) {
+    // SAFETY: the place of a thread's own `errno` is there as long as the thread.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *place = errno };
 }
 
 fn join(thread: libc::pthread_t, value: *mut *mut c_void) -> c_int {
@@ -205,11 +209,10 @@ alone! {
             assert_eq!(join(create(argument), ptr::null_mut()), 0);
 
             let (thread, tell) = held(());
-            let id = id_of(&thread);
-            // SAFETY: a thread that runs, and whose handle is not used for joining.
+            let id = thread.into_pthread_t();
+            // SAFETY: a thread that runs, and is nobody else's to join.
             assert_eq!(unsafe { libc::pthread_detach(id) }, 0);
             assert_eq!(join(id, ptr::null_mut()), libc::EINVAL);
-            std::mem::forget(thread); // it would be detached again
             tell.send(()).unwrap();
         };
         spawn(check).get().unwrap();
@@ -221,16 +224,13 @@ alone! {
         monkey::patch_all();
         let (thread, tell) = held(());
         let joiner = spawn(move || {
-            // SAFETY: the place of a thread's own `errno`.
-            let errno = unsafe { &mut *libc::__errno_location() };
-            *errno = 4711;
-            assert_eq!(join(id_of(&thread), ptr::null_mut()), 0);
-            std::mem::forget(thread);
-            *errno
+            set_errno(4711);
+            assert_eq!(join(thread.into_pthread_t(), ptr::null_mut()), 0);
+            io::Error::last_os_error().raw_os_error()
         });
         idle();
         tell.send(()).unwrap();
-        assert_eq!(joiner.get().unwrap(), 4711);
+        assert_eq!(joiner.get().unwrap(), Some(4711));
     }
 
     fn unpatched_it_holds_up_the_thread() {

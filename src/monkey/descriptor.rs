@@ -19,13 +19,14 @@ use super::lot::{self, Key, Place};
 use crate::hub::{self, LineKey, Reason, Side, Ticket, Wake, Watched};
 use crate::sys::real;
 
-/// One direction of a descriptor, watched.
+/// One direction of a descriptor, or both, watched.
 #[derive(Debug)]
 pub(super) struct Watcher {
     fd: c_int,
-    side: Side,
+    sides: &'static [Side],
     watched: Watched,
-    key: Option<LineKey>,
+    /// One for each side, while it waits.
+    keys: [Option<LineKey>; 2],
     place: Option<Place>,
 }
 
@@ -36,6 +37,19 @@ impl Watcher {
     ///
     /// If it cannot be watched: not to be polled, or too many are.
     pub(super) fn new(fd: c_int, side: Side) -> std::io::Result<Watcher> {
+        match side {
+            Side::Read => Watcher::of(fd, &[Side::Read]),
+            Side::Write => Watcher::of(fd, &[Side::Write]),
+        }
+    }
+
+    /// As `new`; both directions take one registration, where two watchers would need a duplicate of
+    /// the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As those of `new`.
+    pub(super) fn of(fd: c_int, sides: &'static [Side]) -> std::io::Result<Watcher> {
         if fd < 0 {
             return Err(std::io::Error::from_raw_os_error(libc::EBADF));
         }
@@ -43,22 +57,36 @@ impl Watcher {
         // it is no descriptor, or is closed meanwhile, the system says so, or stops watching.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
         let watched = hub::watch(borrowed)?;
-        watched.readiness.would_block(side);
-        Ok(Watcher { fd, side, watched, key: None, place: None })
+        let watcher = Watcher { fd, sides, watched, keys: [None; 2], place: None };
+        watcher.would_block();
+        Ok(watcher)
     }
 
     /// A call has been tried again, in vain.
     pub(super) fn would_block(&self) {
-        self.watched.readiness.would_block(self.side);
+        for side in self.sides {
+            self.watched.readiness.would_block(*side);
+        }
     }
 
     fn is_ready(&self) -> bool {
-        self.watched.readiness.may_try(self.side)
+        self.sides.iter().any(|side| self.watched.readiness.may_try(*side))
+    }
+
+    fn join(&mut self, ticket: Ticket) {
+        for (side, key) in self.sides.iter().zip(&mut self.keys) {
+            *key = Some(self.watched.readiness.join(*side, ticket));
+        }
+        if let Some(place) = &self.place {
+            place.arm(ticket);
+        }
     }
 
     fn leave(&mut self) -> bool {
-        if let Some(key) = self.key.take() {
-            let _ = self.watched.readiness.leave(self.side, key, false); // nobody else is in line
+        for (side, key) in self.sides.iter().zip(&mut self.keys) {
+            if let Some(key) = key.take() {
+                let _ = self.watched.readiness.leave(*side, key, false); // nobody else is in line
+            }
         }
         self.place.take().is_some_and(Place::leave)
     }
@@ -101,10 +129,7 @@ pub(super) fn wait(
         let result = keeping_errno(|| {
             hub::park_foreign(Reason::new(verb), deadline, |ticket| {
                 for watcher in &mut *watchers {
-                    watcher.key = Some(watcher.watched.readiness.join(watcher.side, ticket));
-                    if let Some(place) = &watcher.place {
-                        place.arm(ticket);
-                    }
+                    watcher.join(ticket);
                 }
             })
         });

@@ -210,7 +210,7 @@ pub(super) fn limit(fd: c_int, side: Side) -> Option<Duration> {
 }
 
 /// The longest time between two attempts at what the kernel has no event for.
-const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// Calls `attempt`, which does not wait, until it does not say that it would block, and waits in
 /// between as a blocking call would: for as long as the user's limit says. Returns what the kernel

@@ -326,12 +326,17 @@ impl Report {
     #[must_use]
     pub fn functions(patch: Patch) -> Vec<&'static str> {
         let names: &[&[&str]] = match patch {
-            Patch::Socket => {
-                &[connect::NAMES, socket::NAMES, many::NAMES, stream::NAMES, close::NAMES]
-            }
+            Patch::Socket => &[
+                connect::NAMES,
+                socket::NAMES,
+                many::NAMES,
+                stream::NAMES,
+                close::NAMES,
+                fortified::SOCKET,
+            ],
             Patch::Time => &[time::NAMES],
             Patch::Dns => &[dns::NAMES],
-            Patch::Select => &[select::NAMES],
+            Patch::Select => &[select::NAMES, fortified::SELECT],
             Patch::Process => &[process::NAMES],
             Patch::Thread => &[thread::NAMES],
             Patch::Lock => &[lock::NAMES],

@@ -407,7 +407,7 @@ fn park(
     });
     let deadline = limit.map(hub::after);
     let (mut watchers, mut all) = watch(&asked);
-    let mut pause = Duration::from_millis(1);
+    let mut pause = Duration::from_micros(500);
     loop {
         let next_look = if all { None } else { Some(hub::after(pause)) };
         let until = next_look.into_iter().chain(deadline).min();
@@ -419,16 +419,17 @@ fn park(
         if result != 0 || deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(result);
         }
-        match waited {
-            // The number may be another descriptor's by now.
-            Waited::Closed => {
-                drop(mem::take(&mut watchers));
-                (watchers, all) = watch(&asked);
-            }
-            Waited::Elapsed => pause = (pause * 2).min(LONGEST_PAUSE),
+        if waited == Waited::Ready {
             // What has happened is not what was asked for.
-            _ => watchers.iter().for_each(Watcher::would_block),
+            watchers.iter().for_each(Watcher::would_block);
+            continue;
         }
+        // What could not be watched may be by now; and the number of one that was closed may be
+        // another descriptor's, or, if another thread closes it, be closed in a moment.
+        drop(mem::take(&mut watchers));
+        (watchers, all) = watch(&asked);
+        all &= waited != Waited::Closed;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -7,8 +7,8 @@ use std::ffi::{c_int, c_short};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::thread::JoinHandleExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -407,6 +407,20 @@ alone! {
         assert_eq!(set.get().unwrap(), (Ok(1), [false, true, false]));
     }
 
+    /// A socket of datagrams has room again when the other side has read.
+    fn so_is_room_in_another_s_queue() {
+        monkey::patch_select();
+        let (here, there) = UnixDatagram::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        while here.send(b"!").is_ok() {}
+        let waiter = waiting("poll", move || poll_one(&here, POLLOUT, FOR_EVER));
+        while !waiter.is_finished() {
+            there.recv(&mut [0; 16]).unwrap();
+            idle();
+        }
+        assert_eq!(waiter.get().unwrap(), Ok(POLLOUT));
+    }
+
     /// And of two that were asked for, what comes first.
     fn either_direction_ends_it() {
         monkey::patch_select();
@@ -528,6 +542,80 @@ alone! {
         let waiter = waiting("poll", move || poll_one(&reader, POLLIN, FOR_EVER));
         writer.write_all(b"!").unwrap();
         assert_eq!(waiter.get().unwrap(), Ok(POLLIN));
+    }
+}
+
+// ── closing ──
+
+fn close(fd: RawFd) {
+    // SAFETY: the caller has given it up.
+    assert_eq!(unsafe { libc::close(fd) }, 0);
+}
+
+alone! {
+    /// By another greenlet, or by another thread: it is no descriptor any more.
+    fn one_that_is_closed_is_none() {
+        monkey::patch_all();
+        for by_thread in [false, true] {
+            let (_here, there) = pair();
+            let (_other, silent) = pair();
+            let (fd, silent) = (there.into_raw_fd(), silent.into_raw_fd());
+            let polls = waiting("poll", move || {
+                let mut fds = [asking(&fd, POLLIN), asking(&silent, POLLIN)];
+                (poll(&mut fds, FOR_EVER), fds.map(|fd| fd.revents))
+            });
+            let selects = waiting("select", move || {
+                let mut set = Set::of(&[fd, silent]);
+                let said = select(fd.max(silent) + 1, [Some(&mut set), None, None], None);
+                (said, set == Set::of(&[fd, silent]))
+            });
+            if by_thread {
+                thread::spawn(move || close(fd));
+            } else {
+                close(fd);
+            }
+            assert_eq!(polls.get().unwrap(), (Ok(1), [POLLNVAL, 0]));
+            assert_eq!(selects.get().unwrap(), (Err(libc::EBADF), true));
+            close(silent);
+        }
+    }
+
+    /// The number may be another's by the time it looks: then it is that one's readiness it tells.
+    fn one_that_is_replaced_is_the_new_one() {
+        monkey::patch_all();
+        let (mut here, there) = pair();
+        let (mut new, other) = pair();
+        let fd = there.into_raw_fd();
+        let waiter = waiting("poll", move || poll_one(&fd, POLLIN, FOR_EVER));
+        // SAFETY: descriptors of ours.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), fd) }, fd);
+        assert!(here.write_all(b"!").is_err(), "it was the last of the old one");
+        sleep(ms(5));
+        assert!(waits_in("poll", &waiter));
+        new.write_all(b"!").unwrap();
+        assert_eq!(waiter.get().unwrap(), Ok(POLLIN));
+    }
+
+    /// What has woken it is gone when it looks, because somebody else has read it: it waits on.
+    fn what_another_has_taken_is_not_there() {
+        monkey::patch_all();
+        let (mut here, there) = pair();
+        let there = Rc::new(there);
+        let polling = |there: &Rc<UnixStream>| {
+            let there = Rc::clone(there);
+            waiting("poll", move || poll_one(&*there, POLLIN, FOR_EVER))
+        };
+        // One before and one after the taker: whom the kernel wakes first is its affair.
+        let before = polling(&there);
+        let taken = Rc::clone(&there);
+        let taker = waiting("recv", move || (&*taken).read(&mut [0; 16]).unwrap());
+        let after = polling(&there);
+        here.write_all(b"!").unwrap();
+        idle();
+        assert_eq!(taker.get().unwrap(), 1);
+        assert!(waits_in("poll", &before) || waits_in("poll", &after), "{}", dump());
+        here.write_all(b"!").unwrap();
+        assert_eq!((before.get().unwrap(), after.get().unwrap()), (Ok(POLLIN), Ok(POLLIN)));
     }
 }
 

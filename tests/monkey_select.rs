@@ -153,8 +153,10 @@ fn waits_in<T: 'static>(verb: &str, greenlet: &Greenlet<T>) -> bool {
     entries.any(|entry| entry.id == greenlet.id() && entry.reason.as_deref() == Some(verb))
 }
 
-/// Four ways to wait until one of them can be read.
-const CALLS: [(&str, fn(&UnixStream, Duration) -> Result<c_int, i32>); 4] = [
+type Call = fn(&UnixStream, Duration) -> Result<c_int, i32>;
+
+/// Four ways to wait until a socket can be read; the longest time is for ever.
+const CALLS: [(&str, Call); 4] = [
     ("poll", |socket, time| {
         let mut fds = [asking(socket, POLLIN)];
         let ready = poll(&mut fds, c_int::try_from(time.as_millis()).unwrap_or(FOR_EVER))?;

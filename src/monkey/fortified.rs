@@ -19,8 +19,8 @@ mod checked {
 
     use libc::{nfds_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
 
-    pub(in super::super) const SOCKET: &[&str] = &["__read_chk", "__recv_chk", "__recvfrom_chk"];
-    pub(in super::super) const SELECT: &[&str] = &["__poll_chk", "__ppoll_chk"];
+    pub(crate) const SOCKET: &[&str] = &["__read_chk", "__recv_chk", "__recvfrom_chk"];
+    pub(crate) const SELECT: &[&str] = &["__poll_chk", "__ppoll_chk"];
 
     unsafe extern "C" {
         /// Ends the process with a line on standard error.

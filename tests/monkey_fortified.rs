@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "the functions under test are C's")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,8 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::{env, fs, io, mem, ptr};
 
-use greenloom::{dump, idle, monkey};
-use libc::{POLLIN, nfds_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
+use greenloom::{dump, idle, monkey, spawn, yield_now};
+use libc::{POLLIN, nfds_t, off_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
 
 mod monkey_util;
 use monkey_util::{alone, overlapping};
@@ -37,6 +38,8 @@ unsafe extern "C" {
         mask: *const sigset_t,
         room: usize,
     ) -> c_int;
+    fn __pread_chk(fd: c_int, buf: *mut c_void, len: usize, at: off_t, room: usize) -> isize;
+    fn __pread64_chk(fd: c_int, buf: *mut c_void, len: usize, at: off_t, room: usize) -> isize;
 }
 
 /// Waits until a byte can be read, asking for so much more than there is room for. Returns 1.
@@ -72,6 +75,19 @@ const CALLS: [(&str, Call); 5] = [
         unsafe { __ppoll_chk(fds.as_mut_ptr(), count, ptr::null(), ptr::null(), room) as isize }
     }),
 ];
+
+/// Reads a regular file.
+type ReadAt = unsafe extern "C" fn(c_int, *mut c_void, usize, off_t, usize) -> isize;
+
+const OF_FILES: [(&str, ReadAt); 2] = [("pread", __pread_chk), ("pread64", __pread64_chk)];
+
+fn read_at(call: ReadAt, excess: usize) -> [u8; 4] {
+    let (file, mut buf) = (File::open("/proc/self/exe").unwrap(), [0; 4]);
+    // SAFETY: there is as much room as it is told.
+    let read = unsafe { call(file.as_raw_fd(), buf.as_mut_ptr().cast(), 3 + excess, 1, 3) };
+    assert_eq!(read, 3);
+    buf
+}
 
 /// Twenty greenlets wait for a socket each; then all are written to.
 fn overlap(verb: Option<&str>, wait: impl Fn(&UnixStream) -> isize + 'static) {
@@ -138,9 +154,23 @@ alone! {
         }
     }
 
+    fn files_are_read_by_threads() {
+        assert_eq!(read_at(__pread_chk, 0), *b"ELF\0");
+        monkey::patch_file();
+        for (verb, call) in OF_FILES {
+            let reader = spawn(move || read_at(call, 0));
+            yield_now();
+            assert_eq!(dump().greenlets()[1].reason.as_deref(), Some(verb));
+            assert_eq!(reader.get().unwrap(), *b"ELF\0");
+            let read = overlapping(20, move |_| read_at(call, 0), || {});
+            assert_eq!(read, [*b"ELF\0"; 20]);
+            assert!(is_ended(|| _ = read_at(call, 1)));
+        }
+    }
+
     fn they_are_in_the_report() {
         let report = monkey::report().to_string();
-        for (verb, _) in CALLS {
+        for verb in CALLS.map(|(verb, _)| verb).into_iter().chain(OF_FILES.map(|(verb, _)| verb)) {
             assert!(report.contains(&format!("__{verb}_chk")), "{report}");
         }
     }

@@ -5,22 +5,25 @@
 //! for is ended, by the C library; the rest goes the way of the plain function, by its name.
 
 #[cfg(target_env = "gnu")]
-pub(super) use checked::{SELECT, SOCKET};
+pub(super) use checked::{FILE, SELECT, SOCKET};
 
 /// Other C libraries check in their headers alone.
 #[cfg(not(target_env = "gnu"))]
 pub(super) const SOCKET: &[&str] = &[];
 #[cfg(not(target_env = "gnu"))]
 pub(super) const SELECT: &[&str] = &[];
+#[cfg(not(target_env = "gnu"))]
+pub(super) const FILE: &[&str] = &[];
 
 #[cfg(target_env = "gnu")]
 mod checked {
     use std::ffi::{c_int, c_void};
 
-    use libc::{nfds_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
+    use libc::{nfds_t, off_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
 
     pub(crate) const SOCKET: &[&str] = &["__read_chk", "__recv_chk", "__recvfrom_chk"];
     pub(crate) const SELECT: &[&str] = &["__poll_chk", "__ppoll_chk"];
+    pub(crate) const FILE: &[&str] = &["__pread_chk", "__pread64_chk"];
 
     unsafe extern "C" {
         /// Ends the process with a line on standard error.
@@ -106,5 +109,37 @@ mod checked {
         check(count as usize, room / size_of::<pollfd>());
         // SAFETY: as above.
         unsafe { libc::ppoll(fds, count, timeout, mask) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `pread`.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn __pread_chk(
+        fd: c_int,
+        buf: *mut c_void,
+        len: usize,
+        at: off_t,
+        room: usize,
+    ) -> isize {
+        check(len, room);
+        // SAFETY: as above.
+        unsafe { libc::pread(fd, buf, len, at) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `pread64`.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn __pread64_chk(
+        fd: c_int,
+        buf: *mut c_void,
+        len: usize,
+        at: off_t,
+        room: usize,
+    ) -> isize {
+        check(len, room);
+        // SAFETY: as above.
+        unsafe { libc::pread64(fd, buf, len, at) }
     }
 }

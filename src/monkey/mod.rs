@@ -340,7 +340,7 @@ impl Report {
             Patch::Process => &[process::NAMES],
             Patch::Thread => &[thread::NAMES],
             Patch::Lock => &[lock::NAMES],
-            Patch::File => &[file::NAMES],
+            Patch::File => &[file::NAMES, fortified::FILE],
         };
         names.concat()
     }

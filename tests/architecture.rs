@@ -33,6 +33,7 @@ const HUB: &[&[&str]] = &[
     &["poller"],
     &["table"],
     &["tasks"],
+    &["lookout"],
     &["scheduler"],
     &["current"],
     &["park"],

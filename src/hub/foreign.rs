@@ -5,8 +5,10 @@ use std::thread;
 use std::time::Instant;
 
 use super::current::{unless_at_work, with, with_existing};
+use super::lookout::Lookout;
 use super::park::{park, park_hard};
 use super::task::REFUSALS;
+use super::tasks::Tasks;
 use super::ticket::{Reason, Ticket, Wake};
 use crate::error::{Cause, Interruption, TimeoutId};
 use crate::sys::native::is_native;
@@ -56,6 +58,24 @@ pub(crate) fn park_foreign(
     })
 }
 
+/// As [`park_foreign`], for calls of C that are made again and again until they have got what they
+/// wait for, such as the lock of a mutex: what is to be raised is told once, and waited for hard from
+/// then on, for the loop would only spin, and its thread stand still.
+///
+/// # Errors
+///
+/// As for [`park_foreign`].
+pub(crate) fn park_stubborn(
+    reason: Reason,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(Ticket),
+) -> Result<Wake, Postponed> {
+    if with(|hub| hub.tasks.is_due()) {
+        return park_hard(reason, deadline, arm).map_err(|_| Postponed);
+    }
+    park_foreign(reason, deadline, arm)
+}
+
 /// Has the current task been told so often of what cannot be raised here that it hears no more of it?
 pub(crate) fn is_deaf() -> bool {
     with(|hub| hub.tasks.times_postponed(None)) >= REFUSALS
@@ -77,4 +97,28 @@ fn was_postponed_slow(timeout: TimeoutId) -> bool {
 /// Keeps what was raised where a frame of C is below.
 pub(crate) fn postpone(cause: Cause) {
     with_existing(|hub| hub.tasks.postpone(Interruption::Raised(cause)));
+}
+
+/// Are there other greenlets on this thread, which cannot run while it stands still?
+pub(crate) fn has_others() -> bool {
+    unless_at_work().is_some_and(|hub| hub.tasks.left() > 0)
+}
+
+/// Has this thread's hub ask `lookout` from now on. There is one.
+pub(crate) fn post(lookout: Lookout) {
+    with(|hub| hub.lookout.man(lookout));
+}
+
+impl Tasks {
+    /// Would the current task's next wait be interrupted at once, or the thread's end keep it from
+    /// waiting?
+    fn is_due(&mut self) -> bool {
+        let closing = self.closing;
+        let task = self.running();
+        let depth = task.shield;
+        let is_raised = |(_, began): &(TimeoutId, u16)| *began >= depth;
+        closing
+            || task.kill_is_due()
+            || task.extra.as_ref().is_some_and(|extra| extra.timeouts.iter().any(is_raised))
+    }
 }

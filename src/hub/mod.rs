@@ -5,7 +5,7 @@
 //! lock is, and stores no closure and no waker of anybody's.
 //!
 //! Within the room, each file may know those before it: ticket, holds, heap and wheel; then line,
-//! run_queue, timers, inbox, readiness, task and poller; then tasks, scheduler, current, park,
+//! run_queue, timers, inbox, readiness, task and poller; then tasks, lookout, scheduler, current, park,
 //! descriptor, foreign and snapshot. **Law:** the scheduler is
 //! borrowed in a leaf and a value is returned; no borrow lives across a switch, and no code of the
 //! user's (a body, a destructor, a hook, a subscriber) runs under one.
@@ -29,6 +29,8 @@ mod task;
 
 mod table;
 mod tasks;
+
+mod lookout;
 
 mod scheduler;
 
@@ -54,10 +56,13 @@ pub(crate) use current::{
 pub(crate) use descriptor::{Awaited, await_readiness, park_at_descriptor, unwatch, watch};
 #[cfg(feature = "monkey")]
 pub(crate) use foreign::{
-    Postponed, is_deaf, may_park, park_foreign, postpone, try_unpark, was_postponed,
+    Postponed, has_others, is_deaf, may_park, park_foreign, park_stubborn, post, postpone,
+    try_unpark, was_postponed,
 };
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};
+#[cfg(feature = "monkey")]
+pub(crate) use lookout::Asked;
 pub(crate) use park::{
     after, call_at_end, cancel_timeout, catching, change_holder, current, current_task, expect,
     forget_hold, has_come, has_not_begun, has_refused, hold_kill, idle, is_to_be_interrupted, kill,

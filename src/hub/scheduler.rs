@@ -14,6 +14,7 @@ use super::alarm::{Alarm, AlarmKind};
 use super::holds::Holds;
 use super::inbox::{Inbox, Letter};
 use super::line::{Line, LineKey};
+use super::lookout::{Asked, Post};
 use super::poller::Poller;
 use super::task::{Answer, State};
 use super::tasks::{Killed, Lane, Tasks};
@@ -88,6 +89,7 @@ pub(crate) struct Scheduler {
     pub(super) expected: usize,
     /// To be called when the hub has ended.
     pub(super) at_end: Vec<fn()>,
+    pub(super) lookout: Post,
     pub(super) stacks: StackPool,
     opened: Instant,
     /// The time of the last look, and the same in nanoseconds since `opened`.
@@ -126,6 +128,7 @@ impl Scheduler {
             inbox: None,
             expected: 0,
             at_end: Vec::new(),
+            lookout: Post::default(),
             stacks: StackPool::default(),
             opened: now,
             now,
@@ -366,6 +369,11 @@ impl Scheduler {
             return Some(Pause::Stuck);
         }
         let at = self.timers.next_deadline().into_iter().chain(self.stacks.wants_reaping()).min();
+        let next = self.lookout.ask(Asked::BeforeSleep, &mut self.tasks);
+        if !self.tasks.run.is_empty() {
+            return None;
+        }
+        let at = at.into_iter().chain(next).min();
         self.look(at.map(|at| at.saturating_duration_since(Instant::now())));
         None
     }
@@ -415,6 +423,7 @@ impl Scheduler {
             self.ring();
         }
         self.tasks.run.end_look();
+        self.lookout.ask(Asked::AfterLook, &mut self.tasks);
         self.stacks.reap(self.now);
     }
 

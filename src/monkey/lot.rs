@@ -7,20 +7,24 @@
 //! *is*: a wait that ends for another reason at the same moment finds its place gone, and knows that
 //! it has been woken after all. So no wake-up is lost.
 
+use std::cell::Cell;
 use std::ffi::c_int;
+use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::hub::{self, Remote, Ticket};
+use crate::sys::local;
 use crate::sys::native::natively;
-use crate::sys::real;
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// The word at that address is to change.
     Word(usize),
+    /// Somebody is to unpark the thread that has its parker there.
+    Parker(usize),
     /// That descriptor is to be closed.
     Descriptor(c_int),
 }
@@ -36,27 +40,43 @@ struct Waiter {
     mask: Mask,
     /// `None` until it waits, which it is just about to.
     ticket: Option<Ticket>,
-    thread: usize,
+    /// Of [`this_thread`].
+    thread: u64,
     hub: Remote,
 }
 
 struct Bucket {
     /// How many are in it, or about to be.
     count: AtomicUsize,
+    /// How many threads stand still that have greenlets which could be waiting here.
+    standing: AtomicUsize,
     waiters: Mutex<Vec<Waiter>>,
 }
 
 const BUCKETS: usize = 256;
 
-static LOT: [Bucket; BUCKETS] =
-    [const { Bucket { count: AtomicUsize::new(0), waiters: Mutex::new(Vec::new()) } }; BUCKETS];
+static LOT: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
 
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// A number that no other thread has or had: a place may be left behind by one that has ended.
+fn this_thread() -> u64 {
+    thread_local! {
+        static NUMBER: Cell<u64> = const { Cell::new(0) };
+    }
+    local::with(&NUMBER, |number| {
+        if number.get() == 0 {
+            number.set(NUMBERS.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}
 
 impl Key {
     fn bucket(self) -> &'static Bucket {
         let number = match self {
-            Key::Word(address) => address as u64 >> 2,
+            // One bucket, so that one look tells that there is neither.
+            Key::Word(address) | Key::Parker(address) => address as u64 >> 2,
             Key::Descriptor(fd) => fd as u64,
         };
         // The upper bits of a product with the golden ratio are well mixed.
@@ -65,6 +85,14 @@ impl Key {
 }
 
 impl Bucket {
+    const fn new() -> Bucket {
+        Bucket {
+            count: AtomicUsize::new(0),
+            standing: AtomicUsize::new(0),
+            waiters: Mutex::new(Vec::new()),
+        }
+    }
+
     /// To be called in a native section: see [`natively`].
     fn waiters(&self) -> MutexGuard<'_, Vec<Waiter>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,7 +119,7 @@ impl Place {
         holds: impl FnOnce() -> bool,
     ) -> std::io::Result<Option<Place>> {
         let hub = hub::quiet_remote()?;
-        let thread = real::this_thread();
+        let thread = this_thread();
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let bucket = key.bucket();
         Ok(natively(|| {
@@ -128,10 +156,8 @@ impl Place {
 
     /// Leaves it. True: somebody has woken who had it.
     pub(super) fn leave(self) -> bool {
-        let was_woken = !self.remove();
-        #[expect(clippy::mem_forget, reason = "its destructor is what has just been done")]
-        std::mem::forget(self);
-        was_woken
+        // It has not to leave again.
+        !ManuallyDrop::new(self).remove()
     }
 
     fn remove(&self) -> bool {
@@ -188,6 +214,43 @@ pub(super) fn wake_descriptors(range: &RangeInclusive<c_int>) {
     }
 }
 
+/// Takes out all of this thread who wait for `key`, and hands their tickets to `f`, which is to wake
+/// them and must not come back here. For those who may be called by the hub at work.
+pub(super) fn drain(key: Key, f: &mut dyn FnMut(Ticket)) {
+    let bucket = key.bucket();
+    natively(|| {
+        bucket.waiters().retain(|waiter| {
+            let Some(ticket) = waiter.ticket.filter(|_| waiter.key == key) else { return true };
+            bucket.count.fetch_sub(1, Ordering::SeqCst);
+            f(ticket);
+            false
+        });
+    });
+}
+
+/// The current thread stands still until `key` is woken, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Standstill(Key);
+
+impl Standstill {
+    pub(super) fn begin(key: Key) -> Standstill {
+        key.bucket().standing.fetch_add(1, Ordering::SeqCst);
+        Standstill(key)
+    }
+}
+
+impl Drop for Standstill {
+    fn drop(&mut self) {
+        self.0.bucket().standing.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Might those who are woken from here be unable to run, because their thread stands still, and for
+/// the very same thing? Asked after what it waits for has happened, as [`is_empty`].
+pub(super) fn has_standstill(key: Key) -> bool {
+    key.bucket().standing.load(Ordering::SeqCst) > 0
+}
+
 /// Takes out whoever is to be woken next.
 fn first(bucket: &Bucket, meant: impl Fn(&Waiter) -> bool) -> Option<Waiter> {
     natively(|| {
@@ -204,7 +267,7 @@ impl Waiter {
         match self.ticket {
             // It will find its place gone.
             None => true,
-            Some(ticket) if self.thread == real::this_thread() && hub::try_unpark(ticket) => true,
+            Some(ticket) if self.thread == this_thread() && hub::try_unpark(ticket) => true,
             Some(ticket) => natively(|| self.hub.wake(ticket)).is_ok(),
         }
     }

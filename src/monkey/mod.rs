@@ -5,9 +5,12 @@
 #![expect(unsafe_code, reason = "functions of C take the place of others, by name and by pointer")]
 
 mod descriptor;
+mod futex;
 mod gate;
 mod lot;
 mod offload;
+mod own_word;
+mod parker;
 
 mod close;
 mod connect;

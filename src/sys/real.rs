@@ -7,7 +7,7 @@
 //! is no system call, such as `getaddrinfo`, is looked up by [`next`].
 
 use std::ffi::{CStr, c_int, c_long, c_void};
-use std::{io, mem, ptr};
+use std::{io, mem};
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("feature `monkey` knows Linux on x86_64 and on aarch64 only");
@@ -118,12 +118,4 @@ pub(crate) fn call_in_children(f: extern "C" fn()) -> io::Result<()> {
 
 fn call_with(f: extern "C" fn()) -> unsafe extern "C" fn() {
     f
-}
-
-/// Something of the thread that calls, to tell it from others: an address.
-pub(crate) fn this_thread() -> usize {
-    thread_local! {
-        static HERE: u8 = const { 0 };
-    }
-    HERE.with(|here| ptr::from_ref(here).addr())
 }

@@ -184,7 +184,8 @@ fn whoever_looks_a_function_up_finds_ours() {
 #[test]
 fn the_documentation_lists_every_function() {
     let docs = include_str!("../src/monkey/mod.rs");
-    let rows = docs.lines().filter_map(|line| line.strip_prefix("//! | [`")?.split_once("`](Patch::"));
+    let rows =
+        docs.lines().filter_map(|line| line.strip_prefix("//! | [`")?.split_once("`](Patch::"));
     let mut documented = Vec::new();
     for (name, row) in rows {
         let functions = row.split('|').nth(1).unwrap();

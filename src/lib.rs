@@ -68,7 +68,8 @@
 //! back.
 //!
 //! What blocks without this crate's knowing (`std::thread::sleep`, `std::net`, `std::fs`, a lock of
-//! std's that another greenlet holds) blocks the whole thread; [`offload`] has another thread do it.
+//! std's that another greenlet holds) blocks the whole thread. `monkey::patch_all()` makes most of it
+//! wait by parking, if the feature `monkey` is on; [`offload`] has another thread do the rest.
 //! A `RefCell` or a lock that is borrowed across a call that waits can be met by another greenlet
 //! meanwhile.
 //!
@@ -97,6 +98,8 @@
 //!
 //! # Features
 //!
+//! - `monkey`: `monkey::patch_all`, after which blocking code of std, other crates and C libraries waits
+//!   by parking, unchanged. Linux on x86_64 and aarch64.
 //! - `ureq`: `http`, the HTTP client ureq on these sockets.
 //! - `sanitizer`: tells AddressSanitizer about switches, for builds with `-Zsanitizer=address`.
 //!
@@ -129,7 +132,7 @@
 //! | `fileobject.FileObjectPosix`, `FileObjectThread` | [`io::Io`], [`fs::File`] |
 //! | `subprocess.Popen`, `run`, `communicate` | [`process::Command`], [`process::Child`] |
 //! | `signal_handler` | [`signal::on`], [`signal::wait`], [`signal::Signals`] |
-//! | `monkey.patch_all()` | to come |
+//! | `monkey.patch_all()`, `patch_socket()` ... | `monkey::patch_all`, `monkey::patch_socket` ... (feature `monkey`) |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

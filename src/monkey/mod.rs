@@ -70,14 +70,14 @@
 //!
 //! | family | functions | what waits, and how |
 //! |---|---|---|
-//! | [`Socket`](Patch::Socket) | `recv` | Sockets, pipes, terminals: tried without waiting; what would block waits for the poller. Limits set by `SO_RCVTIMEO` and `SO_SNDTIMEO` hold. A descriptor that is closed meanwhile ends the wait (`EBADF`). |
-//! | [`Time`](Patch::Time) |  | A timer of the hub. `sched_yield` lets every other greenlet run once. |
-//! | [`Dns`](Patch::Dns) |  | A thread makes the call. |
-//! | [`Select`](Patch::Select) |  | All descriptors are watched at once, with the timeout as a timer. |
-//! | [`Process`](Patch::Process) |  | A descriptor of the child (`pidfd`) is waited for, and then it is reaped without waiting. |
-//! | [`Thread`](Patch::Thread) |  | Until the thread has ended. |
-//! | [`Lock`](Patch::Lock) |  | `syscall(SYS_futex, ..)`: `Mutex`, `RwLock`, `Condvar`, `Once`, `Barrier`, `mpsc`, `thread::park`; between greenlets of one thread, and across threads. |
-//! | [`File`](Patch::File) |  | A thread makes the call. Not part of [`patch_all`]. |
+//! | [`Socket`](Patch::Socket) | `socket`, `connect`, `accept`, `accept4`, `recv`, `recvfrom`, `recvmsg`, `send`, `sendto`, `sendmsg`, `recvmmsg`, `sendmmsg`, `read`, `readv`, `write`, `writev`, `close`, `dup2`, `dup3`, `close_range`, `__read_chk`, `__recv_chk`, `__recvfrom_chk` | Sockets, pipes, terminals that are read: tried without waiting; what would block waits for the poller. The limits set by `SO_RCVTIMEO` and `SO_SNDTIMEO` hold. A thread connects a socket that has come from elsewhere. Closing a descriptor ends the waits for it. |
+//! | [`Time`](Patch::Time) | `clock_nanosleep`, `nanosleep`, `usleep`, `sleep`, `sched_yield` | A timer of the hub. `sched_yield` lets every other greenlet run once, and so does a sleep of no time. |
+//! | [`Dns`](Patch::Dns) | `getaddrinfo`, `getnameinfo` | A thread makes the call. What is an address in figures needs none. |
+//! | [`Select`](Patch::Select) | `poll`, `ppoll`, `select`, `pselect`, `__poll_chk`, `__ppoll_chk` | All descriptors are watched at once, with the limit as a timer. Those that change the signal mask meanwhile are the kernel's. |
+//! | [`Process`](Patch::Process) | `waitpid`, `wait`, `wait3`, `wait4`, `waitid` | A descriptor of the child (`pidfd`) is waited for; for several children, or stops, a thread waits. The caller's own call reaps. |
+//! | [`Thread`](Patch::Thread) | `pthread_join` | A thread joins it. |
+//! | [`Lock`](Patch::Lock) | `syscall` | `syscall(SYS_futex, ..)`, which is what std's `Mutex`, `RwLock`, `Condvar`, `Once`, `Barrier`, `mpsc` and `thread::park` wait by: between greenlets of one thread, and across threads. |
+//! | [`File`](Patch::File) | `pread`, `pread64`, `pwrite`, `pwrite64`, `fsync`, `fdatasync`, `flock` | A thread makes the call; so it does for `read`, `readv`, `write` and `writev` of regular files. Not part of [`patch_all`]. |
 //!
 //! [`report()`] prints which of them are on.
 //!
@@ -94,12 +94,12 @@
 //!   (`MSG_DONTWAIT`): `EAGAIN` is then the answer;
 //! - calls a function of a family that is not patched.
 //!
-//! No mode of a descriptor is changed: not `O_NONBLOCK`, which belongs to everybody who shares the open
-//! file. (The one exception is a `connect` under way: there the mode is changed and changed back before
-//! the greenlet parks.) Nothing is remembered about a descriptor from one call to the next. The kernel
-//! is asked when there is something to wait for, so a number that is used again starts clean, sockets made
-//! before patching are like those made after it, and code that makes system calls of its own
-//! cannot mislead us.
+//! No mode of a descriptor is changed: `O_NONBLOCK` belongs to everybody who shares the open file. (The one
+//! exception can be seen by nobody: a stream socket that the program has made itself, and not connected
+//! yet, is non-blocking for the instant in which `connect` is called.) Nothing is remembered about a
+//! descriptor from one call to the next, but for that one bit. The kernel is asked when there is something to wait for;
+//! so a number that is used again starts clean, sockets made before patching are like those made
+//! after it, and code that makes system calls of its own cannot mislead us.
 //!
 //! # What the patched code sees
 //!
@@ -110,6 +110,8 @@
 //!   again by the caller's own thread, with the caller's own buffer.
 //! - **Signals** do not interrupt a parked call: it is as if another thread had taken the signal. A handler
 //!   runs all the same. So `EINTR` is seen only where the kernel's own call is made.
+//! - **Closing** ends the waits for that descriptor with `EBADF`, as in gevent. The kernel would let a thread wait on,
+//!   and its number may be somebody else's the next moment. (A deliberate difference.)
 //! - **Order**: of several greenlets that read from one descriptor all are told, in the order of their
 //!   calls, and whoever runs first gets what is there.
 //!
@@ -159,6 +161,9 @@
 //!   wants it.
 //! - **`parking_lot`**: its waiting threads stand in a queue of threads, with one place for each. It blocks the
 //!   thread as before, and so do crates built on it, `r2d2` for one.
+//! - **What the kernel can only wait for**: of named pipes and terminals it is asked first whether a call would
+//!   wait, and likewise of listeners. If another thread or process is quicker in between, the call waits for the next one.
+//!   Writing to terminals blocks; so does all that has no event, regular files above all (see [`patch_file`]).
 //! - **Futexes shared by processes** (without `FUTEX_PRIVATE_FLAG`), and those with priority inheritance.
 //! - **A lock of std's taken while unwinding**: a destructor must not park, so it waits as a thread would.
 //! - **Children of `vfork`**: they share our memory, and should do nothing but `exec`, as ever.

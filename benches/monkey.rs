@@ -2,7 +2,7 @@
 //! the bare system call.
 //!
 //! The calls are such as the kernel answers at once. The three are measured in turn, round by round,
-//! and what is told are medians, and differences of medians: where nothing is patched, where a thread
+//! and what is told are medians, of their differences too: where nothing is patched, where a thread
 //! has no hub, and in a greenlet, for calls that need not wait. If `strace` is installed, it counts
 //! the system calls of the last.
 
@@ -194,25 +194,27 @@ fn measure(place: &str) {
     writer.write_all(b"!").expect("there is room");
     let fd = reader.as_raw_fd();
     let of_c = of_c();
-    println!("\n{place:<28} {:>8} {:>8} {:>8} {:>9} {:>7}", "bare", "C's", "ours", "more", "ratio");
+    println!(
+        "\n{place:<28} {:>8} {:>8} {:>8} {:>10} {:>10}",
+        "bare", "C's", "ours", "over bare", "over C's"
+    );
     for Subject { name, raw, by } in SUBJECTS {
-        let (mut bare, mut theirs, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+        let mut times: [Vec<f64>; 5] = Default::default();
         // One round more, to warm up.
         for round in 0..=effort.rounds {
-            let times = [
-                time_of(effort.calls, || black_box(raw)(black_box(fd))),
-                time_of(effort.calls, || black_box(by)(black_box(&of_c), black_box(fd))),
-                time_of(effort.calls, || black_box(by)(black_box(&OURS), black_box(fd))),
-            ];
+            let bare = time_of(effort.calls, || black_box(raw)(black_box(fd)));
+            let theirs = time_of(effort.calls, || black_box(by)(black_box(&of_c), black_box(fd)));
+            let ours = time_of(effort.calls, || black_box(by)(black_box(&OURS), black_box(fd)));
             if round > 0 {
-                bare.push(times[0]);
-                theirs.push(times[1]);
-                ours.push(times[2]);
+                let all = [bare, theirs, ours, ours - bare, ours - theirs];
+                times.iter_mut().zip(all).for_each(|(times, time)| times.push(time));
             }
         }
-        let (bare, theirs, ours) = (median(bare), median(theirs), median(ours));
-        let (more, ratio) = (ours - bare, ours / bare);
-        println!("{name:<28} {bare:>8.1} {theirs:>8.1} {ours:>8.1} {more:>9.1} {ratio:>7.3}");
+        let [bare, theirs, ours, over_bare, over_theirs] = times.map(median);
+        let ratio = ours / bare;
+        println!(
+            "{name:<28} {bare:>8.1} {theirs:>8.1} {ours:>8.1} {over_bare:>10.1} {over_theirs:>10.1}   x {ratio:.3}"
+        );
     }
 }
 
@@ -252,7 +254,7 @@ fn main() {
         monkey::patch_all();
         return make_calls(count);
     }
-    println!("Nanoseconds a call; `more` is ours less the bare system call.");
+    println!("Nanoseconds a call; medians, and of `over` medians of differences, round by round.");
     measure("nothing is patched");
     monkey::patch_all();
     measure("patched, thread has no hub");

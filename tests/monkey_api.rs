@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use greenloom::monkey::{self, Patch, Report};
-use greenloom::{dump, idle, spawn};
+use greenloom::{dump, idle, spawn, yield_now};
 
 mod monkey_util;
 use monkey_util::{alone, ms};
@@ -104,6 +104,21 @@ alone! {
         idle();
         assert!(reader.is_finished(), "nobody ran while it read");
         writer.join().unwrap();
+    }
+}
+
+alone! {
+    fn a_file_is_read_by_a_thread_where_only_files_are_patched() {
+        let read = || {
+            let reader = spawn(|| std::fs::read("Cargo.toml").unwrap().len());
+            yield_now();
+            let is_through = reader.is_finished();
+            assert!(reader.get().unwrap() > 0);
+            is_through
+        };
+        assert!(read(), "nobody runs while it reads");
+        monkey::patch_file();
+        assert!(!read(), "others run meanwhile");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `monkey`'s own functions: what they turn on, and what they say about it.
 
 #![expect(unsafe_code, reason = "functions of C are called as C code would")]
+#![expect(clippy::disallowed_methods, reason = "std's sleep is one of the patched calls")]
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_int};

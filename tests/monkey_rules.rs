@@ -1,6 +1,7 @@
 //! The contract of `monkey`: what is never touched, what the patched code sees, kills and timeouts.
 
 #![expect(unsafe_code, reason = "some of it can only be seen by calling C")]
+#![expect(clippy::disallowed_methods, reason = "std's sleep is one of the patched calls")]
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
@@ -68,6 +69,13 @@ fn is_nonblocking(fd: RawFd) -> bool {
 fn thread_id() -> i32 {
     // SAFETY: it only asks.
     unsafe { libc::gettid() }
+}
+
+/// Sends a signal, which has a handler, to a thread of this process.
+fn signal(thread: i32, signal: c_int) {
+    // SAFETY: numbers, and no memory.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, signal) };
+    assert_eq!(sent, 0);
 }
 
 /// Returns when that thread of this process sleeps in the kernel.
@@ -302,9 +310,11 @@ fn until_process_asleep(process: i32) {
 
 // ── The end of a thread ──
 
+type Last = Then<Box<dyn FnMut()>>;
+
 thread_local! {
-    static EARLY: RefCell<Option<Then<Box<dyn FnMut()>>>> = const { RefCell::new(None) };
-    static LATE: RefCell<Option<Then<Box<dyn FnMut()>>>> = const { RefCell::new(None) };
+    static EARLY: RefCell<Option<Last>> = const { RefCell::new(None) };
+    static LATE: RefCell<Option<Last>> = const { RefCell::new(None) };
 }
 
 alone! {
@@ -312,7 +322,7 @@ alone! {
         monkey::patch_all();
         let (tell, told) = mpsc::channel();
         let thread = thread::spawn(move || {
-            let at_end = |name: &'static str| -> Then<Box<dyn FnMut()>> {
+            let at_end = |name: &'static str| -> Last {
                 let tell = tell.clone();
                 Then(Box::new(move || {
                     let (here, there) = pair();
@@ -449,8 +459,7 @@ alone! {
         let me = thread_id();
         let signaller = thread::spawn(move || {
             until_asleep(me);
-            // SAFETY: the thread lives, and the handler is the one above.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), me, libc::SIGUSR1) };
+            signal(me, libc::SIGUSR1);
             while HANDLED.load(Ordering::SeqCst) < 2 {
                 thread::yield_now();
             }
@@ -470,8 +479,7 @@ alone! {
         });
         let id = told.recv().unwrap();
         until_asleep(id);
-        // SAFETY: as above.
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, libc::SIGUSR1) };
+        signal(id, libc::SIGUSR1);
         assert_eq!(plain.join().unwrap(), Err(libc::EINTR));
         drop(there);
     }

@@ -83,11 +83,8 @@ fn links_and_runs(profile: &str, linker: Linker) {
         let folder = if profile == "dev" { "debug" } else { profile };
         let file = package.join("target").join(folder).join(program);
 
+        // lld leaves its name.
         let is_lld = fs::read(&file).unwrap().windows(11).any(|bytes| bytes == b"Linker: LLD");
-        println!(
-            "{program}, {profile}, {linker:?}: linked by {}",
-            if is_lld { "lld" } else { "ld" }
-        );
         assert!(!(is_lld && linker == Linker::Gnu));
 
         // Shared libraries find the crate's function there, and so do the program's own calls.

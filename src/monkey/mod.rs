@@ -137,7 +137,8 @@
 //! ```
 //!
 //! - Sleeping ends early. `nanosleep` says `EINTR` and that no time is left, since std sleeps again for what is left.
-//! - Waits for std's locks, and joins of threads, cannot be interrupted: std does not expect it. They end first.
+//! - Waits for std's locks, joins of threads and work on files cannot be interrupted: std does not expect it. They end
+//!   first, and what was to be raised is raised at the next wait.
 //! - Code that tries again after every error is told eight times. Then it is left alone and waits as long as
 //!   it likes, so that it does not spin; a kill gives up on it ([`Greenlet::kill`](crate::Greenlet::kill)), a timeout counts
 //!   when its scope ends.
@@ -155,12 +156,14 @@
 //! - **`epoll_wait`**, on purpose: a loop that waits for events is a runtime, with a thread of its own as a rule. A
 //!   tokio runtime with threads of its own, and `reqwest::blocking`, which waits for one, are fine: their
 //!   threads are theirs, and the caller waits for a channel, by parking. One that runs its loop in the caller
-//!   (`block_on` of a current-thread runtime, which is what the `postgres` crate does) blocks the thread while it waits.
+//!   blocks the thread while it waits: `block_on` of a current-thread runtime, which is what the `postgres` crate does. (Those that
+//!   are built on `libpq`, such as `diesel`, are fine.)
 //! - **`pthread_mutex_lock`, `pthread_cond_wait` and semaphores of C**: they make their system calls inside
 //!   the C library. A C library that holds one across a call that parks can block its thread for good when another greenlet
 //!   wants it.
-//! - **`parking_lot`**: its waiting threads stand in a queue of threads, with one place for each. It blocks the
-//!   thread as before, and so do crates built on it, `r2d2` for one.
+//! - **`parking_lot`**: whoever waits for a lock of its stands in a queue, with one place for each thread. So the
+//!   thread stands still, as before, and so it does in crates built on it, `r2d2` for one. If that lasts for a second while other
+//!   greenlets are there, [`Hub::on_error`](crate::Hub::on_error) is told, for the lock may be held by one of them.
 //! - **What the kernel can only wait for**: of named pipes and terminals it is asked first whether a call would
 //!   wait, and likewise of listeners. If another thread or process is quicker in between, the call waits for the next one.
 //!   Writing to terminals blocks; so does all that has no event, regular files above all (see [`patch_file`]).
@@ -201,6 +204,10 @@
 //!   wait for them by parking; without it they block the thread, and with it the greenlet that holds the lock.
 //! - **Reentrant locks** (std's of standard output, `ReentrantMutex`) know threads, not greenlets: two greenlets of a
 //!   thread are both let in. That is why writes to descriptors 0, 1 and 2 never park.
+//! - **`thread::park`**, and channels with it, are a thread's, and so all its greenlets wait by the same word.
+//!   An unpark lets each of them look whether it was meant, and they look after pauses that grow, too, from
+//!   a millisecond on; so a channel that is waited for at length wakes the thread now and then. The queues of this
+//!   crate do not.
 //! - **`thread::sleep(0)`, spin loops** with `sched_yield` let others run; those that only spin do not.
 //! - **Fairness**: a call that need not wait does not switch. A greenlet whose data always is there keeps
 //!   the thread; `greenloom::yield_now` gives the others a turn.

@@ -85,7 +85,8 @@ alone! {
         let before = voluntary_switches();
         sleep(Duration::from_secs(3));
         let switches = voluntary_switches() - before;
-        assert!(switches <= 1, "{switches} besides the sleep itself, in 3 s of nothing to do");
+        // The sleep itself takes one or two: to the millisecond, and for the rest of it.
+        assert!(switches <= 3, "{switches} in 3 s of nothing to do");
         all_are_answered(&clients, 2);
     }
 }

@@ -47,24 +47,24 @@
 //!
 //! # What is patched, what cannot be
 //!
-//! This page is the contract: [what it does](#what-it-does), [what is
-//! patched](#what-is-patched), [what is never touched](#what-is-never-touched), [what the patched code
+//! This page is the contract: [what it does](#what-it-does), [what is patched](#what-is-patched),
+//! [what is never touched](#what-is-never-touched), [what the patched code
 //! sees](#what-the-patched-code-sees), [kills and timeouts](#kills-and-timeouts), [what cannot be
-//! patched](#what-cannot-be-patched), [stacks](#stacks), [what to mind](#what-to-mind), [linking](#linking), and
-//! [how to see that something blocked](#did-something-block-the-hub).
+//! patched](#what-cannot-be-patched), [stacks](#stacks), [what to mind](#what-to-mind),
+//! [linking](#linking), and [how to see that something blocked](#did-something-block-the-hub).
 //!
 //! # What it does
 //!
 //! The crate brings functions of its own that have the names of the C library's (`recv`, `poll`,
-//! `nanosleep` ...), and the linker prefers them: for std, for all crates, and for the shared libraries
-//! the program uses. Nothing is loaded, nothing is rewritten at run time, and there is no build script.
-//! With the feature on and nothing patched they make the very system call that the C library
-//! would. Where a family is patched, and a greenlet calls, they try without waiting; what
+//! `nanosleep` ...), and the linker prefers them: for std, for all crates, and for the shared
+//! libraries the program uses. Nothing is loaded, nothing is rewritten at run time, and there is no
+//! build script. With the feature on and nothing patched they make the very system call that the C
+//! library would. Where a family is patched, and a greenlet calls, they try without waiting; what
 //! would block parks the greenlet until the kernel says that it is worth trying again.
 //!
 //! The thread's own stack is a greenlet too: once a thread has a hub, which its first
-//! [`spawn`](crate::spawn) brings, blocking calls of `main` let the others run.
-//! Nothing has to be wrapped around `main`.
+//! [`spawn`](crate::spawn) brings, blocking calls of `main` let the others run. Nothing has to be
+//! wrapped around `main`.
 //!
 //! # What is patched
 //!
@@ -89,39 +89,44 @@
 //! - unwinds, by a panic, a kill or a timeout: destructors block as they would in a thread;
 //! - is the hub itself, or what it calls;
 //! - is a child of `fork`: nothing is patched there, because it must not use its parent's hub;
-//! - uses descriptor 0, 1 or 2, which are shared with other programs, and inside std's `println!`;
+//! - uses descriptor 0, 1 or 2: they are shared with other programs, and std's `println!` writes to
+//!   them under a lock that would let in a second greenlet of the thread;
 //! - uses a descriptor that its user has made non-blocking, or says so in that call
 //!   (`MSG_DONTWAIT`): `EAGAIN` is then the answer;
 //! - calls a function of a family that is not patched.
 //!
-//! No mode of a descriptor is changed: `O_NONBLOCK` belongs to everybody who shares the open file. (The one
-//! exception can be seen by nobody: a stream socket that the program has made itself, and not connected
-//! yet, is non-blocking for the instant in which `connect` is called.) Nothing is remembered about a
-//! descriptor from one call to the next, but for that one bit. The kernel is asked when there is something to wait for;
-//! so a number that is used again starts clean, sockets made before patching are like those made
-//! after it, and code that makes system calls of its own cannot mislead us.
+//! No mode of a descriptor is changed: `O_NONBLOCK` belongs to everybody who shares the open file.
+//! (The one exception can be seen by nobody: a stream socket that the program has made itself, and
+//! not connected yet, is non-blocking for the instant in which `connect` is called.) Nothing is
+//! remembered about a descriptor from one call to the next, but for that one bit. The kernel is
+//! asked when there is something to wait for; so a number that is used again starts clean, sockets
+//! made before patching are like those made after it, and code that makes system calls of its own
+//! cannot mislead us.
 //!
 //! # What the patched code sees
 //!
-//! - **Modes and limits**: `fcntl(F_GETFL)`, `ioctl(FIONBIO)`, `getsockopt` tell what the user has set.
-//! - **Errors**: the numbers of the kernel, in `errno`, which a call that succeeds leaves alone, also if
-//!   others have run meanwhile.
-//! - **Results**: those of the kernel, partial reads and writes as well. Each call that has parked is made
-//!   again by the caller's own thread, with the caller's own buffer.
-//! - **Signals** do not interrupt a parked call: it is as if another thread had taken the signal. A handler
-//!   runs all the same. So `EINTR` is seen only where the kernel's own call is made.
-//! - **Closing** ends the waits for that descriptor with `EBADF`, as in gevent. The kernel would let a thread wait on,
-//!   and its number may be somebody else's the next moment. (A deliberate difference.)
-//! - **Order**: of several greenlets that read from one descriptor all are told, in the order of their
-//!   calls, and whoever runs first gets what is there.
+//! - **Modes and limits**: `fcntl(F_GETFL)`, `ioctl(FIONBIO)`, `getsockopt` tell what the user has
+//!   set.
+//! - **Errors**: the numbers of the kernel, in `errno`, which a call that succeeds leaves alone,
+//!   also if others have run meanwhile.
+//! - **Results**: those of the kernel, partial reads and writes as well. Each call that has parked
+//!   is made again by the caller's own thread, with the caller's own buffer.
+//! - **Signals** do not interrupt a parked call: it is as if another thread had taken the signal. A
+//!   handler runs all the same. So `EINTR` is seen only where the kernel's own call is made.
+//! - **Closing** ends the waits for that descriptor with `EBADF`, as in gevent. The kernel would
+//!   let a thread wait on, and its number may be somebody else's the next moment. (A deliberate
+//!   difference.)
+//! - **Order**: of several greenlets that read from one descriptor all are told, in the order of
+//!   their calls, and whoever runs first gets what is there.
 //!
 //! # Kills and timeouts
 //!
 //! Nothing unwinds through frames of C. A [kill](crate::Greenlet::kill), or a
-//! [`Timeout`](crate::Timeout) that is over, makes the call that waits return an error, `ECANCELED`, and is
-//! raised at the greenlet's next wait by a call of this crate. Most code gives up at such an error by itself. If it ends, and with it the
-//! scope of the [`with_timeout`](crate::with_timeout), then that returns `Elapsed` and drops what the
-//! closure has returned:
+//! [`Timeout`](crate::Timeout) that is over, makes the call that waits return an error,
+//! `ECANCELED`, and is raised at the greenlet's next wait by a call of this crate. Most code gives
+//! up at such an error by itself. If it ends, and with it the scope of the
+//! [`with_timeout`](crate::with_timeout), then that returns `Elapsed` and drops what the closure
+//! has returned:
 //!
 //! ```standalone_crate
 //! use greenloom::{Elapsed, monkey, with_timeout};
@@ -136,51 +141,58 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! - Sleeping ends early. `nanosleep` says `EINTR` and that no time is left, since std sleeps again for what is left.
-//! - Waits for std's locks, joins of threads and work on files cannot be interrupted: std does not expect it. They end
-//!   first, and what was to be raised is raised at the next wait.
-//! - Code that tries again after every error is told eight times. Then it is left alone and waits as long as
-//!   it likes, so that it does not spin; a kill gives up on it ([`Greenlet::kill`](crate::Greenlet::kill)), a timeout counts
-//!   when its scope ends.
+//! - Sleeping ends early. `nanosleep` says `EINTR` and that no time is left, since std sleeps again
+//!   for what is left. `getaddrinfo` says `EAI_SYSTEM`, and `ECANCELED` in `errno`.
+//! - Waits for std's locks, joins of threads and work on files cannot be interrupted: std does not
+//!   expect it. They end first, and what was to be raised is raised at the next wait.
+//! - Code that tries again after every error is told eight times. Then it is left alone and waits
+//!   as long as it likes, so that it does not spin; a kill gives up on it
+//!   ([`Greenlet::kill`](crate::Greenlet::kill)), a timeout counts when its scope ends.
 //!
 //! # What cannot be patched
 //!
 //! What does not call the C library by name blocks the thread, as it did before:
 //!
-//! - **System calls in assembly**: `rustix` with its own backend, which is the default on Linux, and so
-//!   `polling`, `tempfile` and whatever is built on them; its feature `use-libc` helps. Programs in Go, and other
-//!   static objects that bring their own system calls.
-//! - **Calls from inside the C library**: its `FILE`s (`fread`, `printf`), `dlopen`, `system`. `getaddrinfo` opens
-//!   sockets of its own there, which is why a thread makes that call.
+//! - **System calls in assembly**: `rustix` with its own backend, which is the default on Linux,
+//!   and so `polling` and whatever waits by it; its feature `use-libc` helps. Code in Go, and other
+//!   objects that bring their own system calls.
+//! - **Calls from inside the C library**: its `FILE`s (`fread`, `printf`), `dlopen`, `system`,
+//!   `pclose`. `getaddrinfo` opens sockets of its own there, which is why a thread makes that call.
 //! - **`io_uring`**, and everything the kernel does without being called.
-//! - **`epoll_wait`**, on purpose: a loop that waits for events is a runtime, with a thread of its own as a rule. A
-//!   tokio runtime with threads of its own, and `reqwest::blocking`, which waits for one, are fine: their
-//!   threads are theirs, and the caller waits for a channel, by parking. One that runs its loop in the caller
-//!   blocks the thread while it waits: `block_on` of a current-thread runtime, which is what the `postgres` crate does. (Those that
-//!   are built on `libpq`, such as `diesel`, are fine.)
-//! - **`pthread_mutex_lock`, `pthread_cond_wait` and semaphores of C**: they make their system calls inside
-//!   the C library. A C library that holds one across a call that parks can block its thread for good when another greenlet
-//!   wants it.
-//! - **`parking_lot`**: whoever waits for a lock of its stands in a queue, with one place for each thread. So the
-//!   thread stands still, as before, and so it does in crates built on it, `r2d2` for one. If that lasts for a second while other
-//!   greenlets are there, [`Hub::on_error`](crate::Hub::on_error) is told, for the lock may be held by one of them.
-//! - **What the kernel can only wait for**: of named pipes and terminals it is asked first whether a call would
-//!   wait, and likewise of listeners. If another thread or process is quicker in between, the call waits for the next one.
-//!   Writing to terminals blocks; so does all that has no event, regular files above all (see [`patch_file`]).
-//! - **Futexes shared by processes** (without `FUTEX_PRIVATE_FLAG`), and those with priority inheritance.
-//! - **A lock of std's taken while unwinding**: a destructor must not park, so it waits as a thread would.
+//! - **`epoll_wait`**, on purpose: a loop that waits for events is a runtime, with a thread of its
+//!   own as a rule. A tokio runtime with threads of its own, and `reqwest::blocking`, which waits
+//!   for one, are fine: their threads are theirs, and the caller waits for a channel, by parking.
+//!   One that runs its loop in the caller blocks the thread while it waits: `block_on` of a
+//!   current-thread runtime, which is what the `postgres` crate does. (Those that are built on
+//!   `libpq`, such as `diesel`, are fine.)
+//! - **`pthread_mutex_lock`, `pthread_cond_wait` and semaphores of C**: they make their system
+//!   calls inside the C library. A C library that holds one across a call that parks can block its
+//!   thread for good when another greenlet wants it.
+//! - **`parking_lot`**: whoever waits for a lock of its stands in a queue, with one place for each
+//!   thread. So the thread stands still, as before, and so it does in crates built on it, `r2d2`
+//!   for one. If that lasts for a second while other greenlets are there,
+//!   [`Hub::on_error`](crate::Hub::on_error) is told, for the lock may be held by one of them.
+//! - **What the kernel can only wait for**: of named pipes and terminals it is asked first whether
+//!   a call would wait, and likewise of listeners. If another thread or process is quicker in
+//!   between, the call waits for the next one. Writing to terminals blocks; so does all that has no
+//!   event, regular files above all (see [`patch_file`]).
+//! - **Futexes shared by processes** (without `FUTEX_PRIVATE_FLAG`), and those with priority
+//!   inheritance.
+//! - **A lock of std's taken while unwinding**: a destructor must not park, so it waits as a thread
+//!   would.
 //! - **Children of `vfork`**: they share our memory, and should do nothing but `exec`, as ever.
 //! - **`pthread_cancel`**: our system calls are no cancellation points.
-//! - **Shared libraries** opened with `RTLD_DEEPBIND`, or linked with `-Bsymbolic` against a libc of their own.
-//! - **This crate inside a shared library** (a Python module, a `cdylib`): the names of the program that loads
-//!   it come first. Calls inside the library itself may be patched or not, depending on how it is linked; those of
-//!   others are not. [`Report::elsewhere`] says which.
+//! - **Shared libraries** opened with `RTLD_DEEPBIND`, and those that bring a C library of their
+//!   own.
+//! - **This crate inside a shared library** (a Python module, a `cdylib`): the names of the program
+//!   that loads it come first. Calls inside the library itself may be patched or not, depending on
+//!   how it is linked; those of others are not. [`Report::elsewhere`] says which.
 //! - **Static programs** (musl): untested.
 //!
 //! # Stacks
 //!
-//! A greenlet has 240 KiB of stack, a thread some megabytes, and C libraries are written for the latter. Most
-//! clients stay far below (TLS handshakes take 30 to 60 KiB). For what goes deeper
+//! A greenlet has 240 KiB of stack, a thread some megabytes, and C libraries are written for the
+//! latter. Most clients stay far below (TLS handshakes take 30 to 60 KiB). For what goes deeper
 //! [`Builder::stack_size`](crate::Builder::stack_size) costs address space only, and
 //! [`StackCensus`](crate::observe::StackCensus) says how deep it went:
 //!
@@ -192,46 +204,54 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! Compilers of C do not probe stacks as Rust's does. The guard below each stack is 16 KiB; a C function with
-//! a larger frame can step over it.
+//! Compilers of C do not probe stacks as Rust's does. The guard below each stack is 16 KiB; a C
+//! function with a larger frame can step over it.
 //!
 //! # What to mind
 //!
-//! - **What belongs to a thread** is shared by its greenlets: thread-locals of Rust and of C, the queue of errors of
-//!   OpenSSL, `thread::current()`. A `RefCell` in a thread-local that is borrowed across a call that now
-//!   parks can be met by another greenlet.
-//! - **Locks held across a call that parks** are held as long as that takes. With [`Patch::Lock`] other greenlets
-//!   wait for them by parking; without it they block the thread, and with it the greenlet that holds the lock.
-//! - **Reentrant locks** (std's of standard output, `ReentrantMutex`) know threads, not greenlets: two greenlets of a
-//!   thread are both let in. That is why writes to descriptors 0, 1 and 2 never park.
-//! - **`thread::park`**, and channels with it, are a thread's, and so all its greenlets wait by the same word.
-//!   An unpark lets each of them look whether it was meant, and they look after pauses that grow, too, from
-//!   a millisecond on; so a channel that is waited for at length wakes the thread now and then. The queues of this
-//!   crate do not.
-//! - **`thread::sleep(0)`, spin loops** with `sched_yield` let others run; those that only spin do not.
-//! - **Fairness**: a call that need not wait does not switch. A greenlet whose data always is there keeps
-//!   the thread; `greenloom::yield_now` gives the others a turn.
+//! - **What belongs to a thread** is shared by its greenlets: thread-locals of Rust and of C, the
+//!   queue of errors of OpenSSL, `thread::current()`. A `RefCell` in a thread-local that is
+//!   borrowed across a call that now parks can be met by another greenlet.
+//! - **Locks held across a call that parks** are held as long as that takes. With [`Patch::Lock`]
+//!   other greenlets wait for them by parking; without it they block the thread, and with it the
+//!   greenlet that holds the lock.
+//! - **Reentrant locks** (std's of standard output, `ReentrantMutex`) know threads, not greenlets:
+//!   two greenlets of a thread are both let in. That is why writes to descriptors 0, 1 and 2 never
+//!   park.
+//! - **`thread::park`**, and channels with it, are a thread's, and so all its greenlets wait by the
+//!   same word. An unpark lets each of them look whether it was meant, and they look after pauses
+//!   that grow, too, from a millisecond on; so a channel that is waited for at length wakes the
+//!   thread now and then. The queues of this crate do not.
+//! - **`thread::sleep(0)`, spin loops** with `sched_yield` let others run; those that only spin do
+//!   not.
+//! - **Shutting down**: what waits when its thread ends is given up with `ECANCELED`, as by a kill.
+//!   Destructors of thread-locals that run after the hub has ended block as they would in any
+//!   thread.
+//! - **Fairness**: a call that need not wait does not switch. A greenlet whose data always is there
+//!   keeps the thread; `greenloom::yield_now` gives the others a turn.
 //!
 //! # Linking
 //!
-//! Nothing has to be said: it works with rust-lld and with GNU ld, with and without optimisation and LTO, also in a program
-//! that names the crate only by `use greenloom as _;`. Two objects that define the same names in one program do
-//! not link:
+//! Nothing has to be said: it works with rust-lld and with GNU ld, with and without optimisation
+//! and LTO, also in a program that names the crate only by `use greenloom as _;`. Two objects that
+//! define the same names in one program do not link:
 //!
 //! ```text
 //! rust-lld: error: duplicate symbol: recv
 //! /usr/bin/ld: multiple definition of `recv'
 //! ```
 //!
-//! The other one is another interposer in the program itself: a coroutine runtime with hooks, a profiler of I/O, an allocator
-//! that hooks `close`. One of them has to go: build without the feature `monkey`, or without the hooks
-//! of the other. `-Wl,--allow-multiple-definition` takes whichever comes first, and is no cure. Those that are loaded as a shared library
-//! (`LD_PRELOAD`) do not clash: the program's own names come first, ours, and since we call the kernel directly they see
-//! nothing of those calls.
+//! The other one is another interposer in the program itself: a coroutine runtime with hooks, a
+//! profiler of I/O, an allocator that hooks `close`. One of them has to go: build without the
+//! feature `monkey`, or without the hooks of the other. `-Wl,--allow-multiple-definition` takes
+//! whichever comes first, and is no cure. Those that are loaded as a shared library (`LD_PRELOAD`)
+//! do not clash: the program's own names come first, ours, and since we call the kernel directly
+//! they see nothing of those calls.
 //!
 //! # Did something block the hub?
 //!
-//! While one call blocks, nobody runs. From the inside, a greenlet that only sleeps tells how late it wakes:
+//! While one call blocks, nobody runs. From the inside, a greenlet that only sleeps tells how late
+//! it wakes:
 //!
 //! ```standalone_crate
 //! use greenloom::{sleep, spawn};
@@ -254,17 +274,24 @@
 //! # culprit.join();
 //! ```
 //!
-//! From the outside, while it hangs: `/proc/<pid>/task/<tid>/syscall` and `wchan` name the system call in which a thread
-//! is. A hub that has nothing to do is in `epoll_wait` or `epoll_pwait2`; in anything else (`futex`,
-//! `recvfrom`, `clock_nanosleep` ...) it is held up. `strace -f -T -e 'trace=!epoll_wait' -p <pid>` prints how long each call took,
-//! and a debugger's backtrace of that thread says who made it.
+//! From the outside, while it hangs, the kernel names the system call in which each thread is, and
+//! `strace` says how long calls take:
 //!
-//! [`dump()`](crate::dump) shows, in a running program, which greenlet waits in which call (`parked in recv`), and in its last line
-//! which families are patched. Who is *not* parked there although he should be has blocked the thread. [`report()`]
-//! names the functions.
+//! ```text
+//! head /proc/<pid>/task/*/{syscall,wchan}
+//! strace -f -T -e 'trace=!epoll_wait,ppoll' -p <pid>
+//! ```
 //!
-//! What blocks on purpose: regular files (unless [`patch_file`]), descriptors 0 to 2, calls
-//! while unwinding, and what is listed [above](#what-cannot-be-patched). [`offload`](crate::offload) has
+//! A hub that has nothing to do is in `epoll_wait` or in `ppoll`. In anything else (`futex`,
+//! `recvfrom`, `clock_nanosleep` ...) it is held up, and a debugger's backtrace of that thread says
+//! by whom.
+//!
+//! [`dump()`](crate::dump) shows, in a running program, which greenlet waits in which call (`parked
+//! in recv`), and in its last line which families are patched. Who is *not* parked there although
+//! he should be has blocked the thread. [`report()`] names the functions.
+//!
+//! What blocks on purpose: regular files (unless [`patch_file`]), descriptors 0 to 2, calls while
+//! unwinding, and what is listed [above](#what-cannot-be-patched). [`offload`](crate::offload) has
 //! a thread do it.
 
 #![expect(unsafe_code, reason = "functions of C take the place of others, by name and by pointer")]

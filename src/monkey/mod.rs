@@ -77,7 +77,7 @@
 //! | [`Process`](Patch::Process) | `waitpid`, `wait`, `wait3`, `wait4`, `waitid` | A descriptor of the child (`pidfd`) is waited for; for several children, or stops, a thread waits. The caller's own call reaps. |
 //! | [`Thread`](Patch::Thread) | `pthread_join` | A thread joins it. |
 //! | [`Lock`](Patch::Lock) | `syscall` | `syscall(SYS_futex, ..)`, which is what std's `Mutex`, `RwLock`, `Condvar`, `Once`, `Barrier`, `mpsc` and `thread::park` wait by: between greenlets of one thread, and across threads. |
-//! | [`File`](Patch::File) | `pread`, `pread64`, `pwrite`, `pwrite64`, `fsync`, `fdatasync`, `flock` | A thread makes the call; so it does for `read`, `readv`, `write` and `writev` of regular files. Not part of [`patch_all`]. |
+//! | [`File`](Patch::File) | `pread`, `pread64`, `pwrite`, `pwrite64`, `fsync`, `fdatasync`, `flock`, `__pread_chk`, `__pread64_chk` | A thread makes the call; so it does for `read`, `readv`, `write` and `writev` of regular files. Not part of [`patch_all`]. |
 //!
 //! [`report()`] prints which of them are on.
 //!

@@ -1,7 +1,7 @@
 //! ureq, with and without TLS. The server is of threads.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier};
 
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -32,12 +32,28 @@ pub(crate) fn attend<S: Read + Write>(stream: S, barrier: &Barrier) {
     }
 }
 
-fn get(agent: &Agent, url: &str) -> usize {
-    agent.get(url).call().unwrap().body_mut().read_to_string().unwrap().parse().unwrap()
+/// A server that talks TLS, at `localhost`, and its certificate.
+pub(crate) fn serve_tls() -> (SocketAddr, rcgen::Certificate) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let config = Arc::new(config);
+    let server = serve(move |stream, barrier| {
+        let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+        attend(StreamOwned::new(session, stream), barrier);
+    });
+    (server, made.cert)
+}
+
+pub(crate) fn get(agent: &Agent, url: &str) -> Result<usize, ureq::Error> {
+    Ok(agent.get(url).call()?.body_mut().read_to_string()?.parse().unwrap())
 }
 
 /// Keeps all connections, for all of them to meet again on these.
-fn agent(tls: TlsConfig) -> Agent {
+pub(crate) fn agent(tls: TlsConfig) -> Agent {
     let config = Agent::config_builder().proxy(None).tls_config(tls);
     config.max_idle_connections(1000).max_idle_connections_per_host(1000).build().into()
 }
@@ -45,7 +61,7 @@ fn agent(tls: TlsConfig) -> Agent {
 /// With two rounds: new connections, and those that were kept.
 #[track_caller]
 fn check(origin: String, agent: Agent) {
-    let ask = move |number| get(&agent, &format!("{origin}/{number}"));
+    let ask = move |number| get(&agent, &format!("{origin}/{number}")).unwrap();
     assert_squares(&all_at_once(ask.clone()));
     assert_squares(&all_at_once(ask));
 }
@@ -63,18 +79,8 @@ alone! {
     }
 
     fn ureq_https() {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = Certificate::from_der(made.cert.der()).to_owned();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.into())
-            .unwrap();
-        let config = Arc::new(config);
-        let server = serve(move |stream, barrier| {
-            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
-            attend(StreamOwned::new(session, stream), barrier);
-        });
+        let (server, certificate) = serve_tls();
+        let certificate = Certificate::from_der(certificate.der()).to_owned();
         let roots = RootCerts::from(vec![certificate]);
         let agent = agent(TlsConfig::builder().root_certs(roots).build());
         check(format!("https://localhost:{}", server.port()), agent);

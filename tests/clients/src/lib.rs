@@ -26,6 +26,7 @@ mod monkey_util;
 #[path = "../../../examples/monkey_db/servers.rs"]
 mod servers;
 
+mod cancelled;
 mod curl;
 mod databases;
 mod ftp;

@@ -11,13 +11,13 @@ use std::rc::Rc;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
-use greenloom::{monkey, spawn};
+use greenloom::{monkey, spawn, with_timeout};
 use postgres::{Client, NoTls};
 
 use crate::databases::{until_all_wait, with};
 use crate::monkey_util::{alone, ms};
 use crate::servers::{Failure, Server};
-use crate::{all_at_once, assert_squares};
+use crate::{CLIENTS, all_at_once, assert_squares};
 
 /// Where Debian has its programs.
 fn programs() -> Result<PathBuf, Failure> {
@@ -104,6 +104,20 @@ alone! {
             });
             doorman.get().unwrap();
             assert_squares(&answers);
+        });
+    }
+
+    /// libpq gives up a query whose time is over, and its connection with it.
+    fn libpq_times_out() {
+        monkey::patch_all();
+        with(start(), |server| {
+            let server = address(&server);
+            let over = all_at_once(move |_| {
+                let mut connection = PgConnection::establish(&server).unwrap();
+                let sleeps = || connection.batch_execute("SELECT pg_sleep(1000)");
+                with_timeout(ms(100), sleeps).is_err()
+            });
+            assert_eq!(over, [true; CLIENTS]);
         });
     }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Barrier, Mutex};
 use std::{io, net::SocketAddr};
 
-use curl::easy::Easy;
+use ::curl::easy::Easy;
 use greenloom::{JoinError, spawn, with_timeout};
 use ureq::tls::TlsConfig;
 

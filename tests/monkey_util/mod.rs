@@ -6,6 +6,11 @@
     unused_macros,
     reason = "each test file is a program of its own and uses a part of this"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "who watches a test is a thread of the system, and says what is wrong"
+)]
 
 use std::cell::Cell;
 use std::process::Command;

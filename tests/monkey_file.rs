@@ -1,4 +1,4 @@
-//! Regular files, patched: read and written at offsets, flushed and locked, by greenlets.
+//! Regular files, patched: read, written, flushed and locked by greenlets.
 //!
 //! No regular file can be made to answer when it is told to. That calls overlap is shown by what runs
 //! between the beginning of one and its end: all the others begin, because it is a thread that is at
@@ -79,6 +79,32 @@ fn flush(call: Flush, fd: RawFd) -> io::Result<usize> {
     check(unsafe { call(fd) } as isize)
 }
 
+fn read(file: &File, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: a place for so many bytes.
+    check(unsafe { libc::read(file.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) })
+}
+
+fn write(file: &File, buf: &[u8]) -> io::Result<usize> {
+    // SAFETY: so many bytes.
+    check(unsafe { libc::write(file.as_raw_fd(), buf.as_ptr().cast(), buf.len()) })
+}
+
+fn readv(file: &File, bufs: &mut [[u8; 5]; 2]) -> io::Result<usize> {
+    let list =
+        bufs.each_mut().map(|buf| libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: 5 });
+    // SAFETY: places for so many bytes.
+    check(unsafe { libc::readv(file.as_raw_fd(), list.as_ptr(), 2) })
+}
+
+/// Writes nine bytes.
+fn writev(file: &File) -> io::Result<usize> {
+    let parts: [&[u8]; 2] = [b"world, ", b"yo"];
+    let list = parts
+        .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+    // SAFETY: so many bytes, which are read.
+    check(unsafe { libc::writev(file.as_raw_fd(), list.as_ptr(), 2) })
+}
+
 fn flock(file: &File, operation: c_int) -> io::Result<usize> {
     // SAFETY: it touches no memory.
     check(unsafe { libc::flock(file.as_raw_fd(), operation) } as isize)
@@ -98,6 +124,31 @@ fn lets_others_run(call: Call) -> bool {
     other.get().unwrap();
     result
 }
+
+/// How many threads of the crate's there are. A thread looks, because to read that is to read files.
+fn threads_of_ours() -> usize {
+    let look = || {
+        let tasks = fs::read_dir("/proc/self/task").unwrap();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+        let names = tasks.filter_map(|task| name(task.ok()?));
+        names.filter(|name| name.starts_with("greenloom")).count()
+    };
+    thread::spawn(look).join().unwrap()
+}
+
+const ALL: [&str; 11] = [
+    "read",
+    "readv",
+    "write",
+    "writev",
+    "pread",
+    "pread64",
+    "pwrite",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "flock",
+];
 
 static HAS_RUN: AtomicBool = AtomicBool::new(false);
 
@@ -123,7 +174,12 @@ fn those_that_let_others_run() -> Vec<&'static str> {
     let file = file();
     file.set_len(100).unwrap();
     let fd = file.as_raw_fd();
+    let [one, two, three, four] = [(); 4].map(|()| again(&file));
     let calls: Vec<(_, Call)> = vec![
+        ("read", Box::new(move || read(&one, &mut [0; 9]))),
+        ("readv", Box::new(move || readv(&two, &mut [[0; 5]; 2]))),
+        ("write", Box::new(move || write(&three, b"here"))),
+        ("writev", Box::new(move || writev(&four))),
         ("pread", Box::new(move || read_at(libc::pread, fd, &mut [0; 9], 0))),
         ("pread64", Box::new(move || read_at(libc::pread64, fd, &mut [0; 9], 0))),
         ("pwrite", Box::new(move || write_at(libc::pwrite, fd, b"here", 0))),
@@ -156,6 +212,23 @@ alone! {
             assert_eq!(file.metadata().unwrap().len(), 1000 * N as u64);
             file.set_len(0).unwrap();
         }
+    }
+
+    /// Each greenlet has a description of its own, and so a position.
+    fn reads_and_writes_overlap() {
+        patch_files_too();
+        let file = file();
+        let files = || -> Vec<_> { (0..N).map(|_| again(&file)).collect() };
+        let (ours, theirs) = (files(), files());
+        let put = move |n: usize| (write(&ours[n], b"hello ").unwrap(), writev(&ours[n]).unwrap());
+        assert_eq!(overlapping(N, put, || ()), [(6, 9); N]);
+        let get = move |n: usize| {
+            let (mut one, mut others) = ([0; 6], [[0; 5], [0; 5]]);
+            let count = read(&theirs[n], &mut one).unwrap() + readv(&theirs[n], &mut others).unwrap();
+            let bytes = [&one[..], others.as_flattened()].concat();
+            String::from_utf8(bytes[..count].to_vec()).unwrap()
+        };
+        assert_eq!(overlapping(N, get, || ()), ["hello world, yo"; N]);
     }
 
     fn flushes_overlap() {
@@ -358,8 +431,26 @@ alone! {
 
     fn patched_it_lets_others_run() {
         monkey::patch_file();
-        let all = ["pread", "pread64", "pwrite", "pwrite64", "fsync", "fdatasync", "flock"];
-        assert_eq!(those_that_let_others_run(), all);
+        assert_eq!(those_that_let_others_run(), ALL);
+    }
+
+    /// With sockets patched as well, which `read` and its like are tried on first.
+    fn patched_with_all_else_it_does_so_too() {
+        patch_files_too();
+        assert_eq!(those_that_let_others_run(), ALL);
+    }
+
+    /// Pipes and sockets are no files, and are not sent to threads.
+    fn what_is_no_file_is_left_alone() {
+        monkey::patch_file();
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        spawn(move || {
+            writer.write_all(b"hello").unwrap();
+            reader.read_exact(&mut [0; 5]).unwrap();
+        })
+        .get()
+        .unwrap();
+        assert_eq!(threads_of_ours(), 0);
     }
 
     fn outside_of_greenlets_it_is_the_kernels() {
@@ -374,8 +465,6 @@ alone! {
             flock(&file, libc::LOCK_EX).unwrap();
         });
         outside.join().unwrap();
-        let tasks = fs::read_dir("/proc/self/task").unwrap();
-        let name = |task: io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("comm")).ok();
-        assert!(!tasks.filter_map(name).any(|name| name.starts_with("greenloom")));
+        assert_eq!(threads_of_ours(), 0);
     }
 }

@@ -33,7 +33,7 @@ macro_rules! by_threads {
                 arguments[1..=given.len()].copy_from_slice(given);
                 let result = if is_cooperative(Patch::File) && $which(fd) {
                     // SAFETY: the caller's arguments, as they are.
-                    unsafe { make(&stringify!($name), libc::$number, arguments) }
+                    unsafe { by_thread(&stringify!($name), libc::$number, arguments) }
                 } else {
                     // SAFETY: as above.
                     unsafe { real::call(libc::$number, arguments) }
@@ -53,30 +53,33 @@ by_threads! {
     fdatasync() -> c_int: SYS_fdatasync, if is_not_standard;
 }
 
-/// Has a thread make that call of the system, if `fd` is a regular file, and files are patched. `None`:
-/// it is the caller's to make.
+/// Makes that call of the system: by a thread, if `fd` is a regular file, and files are patched. For
+/// `read` and its like, which are in `stream`.
 ///
 /// # Safety
 ///
 /// What that call demands of its arguments, until this returns.
 #[inline]
-pub(super) unsafe fn by_thread(
+pub(super) unsafe fn call(
     fd: c_int,
     verb: Verb,
     number: libc::c_long,
     arguments: [usize; 6],
-) -> Option<isize> {
-    if !is_cooperative(Patch::File) || !is_regular(fd) {
-        return None;
+) -> isize {
+    if is_cooperative(Patch::File) && is_regular(fd) {
+        // SAFETY: the caller answers for the arguments.
+        unsafe { by_thread(verb, number, arguments) }
+    } else {
+        // SAFETY: as above.
+        unsafe { real::call(number, arguments) }
     }
-    // SAFETY: the caller answers for the arguments.
-    Some(unsafe { make(verb, number, arguments) })
 }
 
 /// # Safety
 ///
-/// As [`by_thread`].
-unsafe fn make(verb: Verb, number: libc::c_long, arguments: [usize; 6]) -> isize {
+/// As [`call`].
+#[cold]
+unsafe fn by_thread(verb: Verb, number: libc::c_long, arguments: [usize; 6]) -> isize {
     offload::lent(verb, move || {
         // SAFETY: the arguments are good until `lent` returns, and it does not before this has.
         unsafe { real::call(number, arguments) }

@@ -10,7 +10,7 @@
 //! | pipe, Linux 6.4 or later | `RWF_NOWAIT` | `RWF_NOWAIT`, until all is written |
 //! | named or older pipe | `poll` first | `poll` first, `PIPE_BUF` at a time |
 //! | terminal | `poll` first | the kernel's own |
-//! | regular file, directory, disk | the kernel's own | the kernel's own |
+//! | regular file, directory, disk | the kernel's own, see [`file`] | the same |
 //! | anything else | `RWF_NOWAIT`, or `poll` first | the same |
 //!
 //! "Poll first" is wrong if somebody else reads or writes in between: then the thread waits. Where
@@ -23,6 +23,7 @@ use std::mem;
 use libc::iovec;
 
 use super::descriptor::{WOULD_BLOCK, address, pending, retry};
+use super::file;
 use super::gate::{answer, error};
 use super::socket::{send_buffer, send_message};
 use super::transfer::{self, Buffers, MOST, all, is_cooperative};
@@ -83,7 +84,9 @@ const NO_SOCKET: isize = error(libc::ENOTSOCK);
 unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: usize) -> isize {
     let call = || {
         // SAFETY: the caller's arguments.
-        unsafe { real::call(libc::SYS_read, [fd as usize, address(buf), len, 0, 0, 0]) }
+        unsafe {
+            file::call(fd, &"read", libc::SYS_read, [fd as usize, address(buf), len, 0, 0, 0])
+        }
     };
     if !is_cooperative(fd) {
         return answer(call());
@@ -115,7 +118,7 @@ unsafe extern "C" fn readv(fd: c_int, first: *const iovec, count: c_int) -> isiz
     let call = || {
         let arguments = [fd as usize, address(first), count as usize, 0, 0, 0];
         // SAFETY: the caller's arguments.
-        unsafe { real::call(libc::SYS_readv, arguments) }
+        unsafe { file::call(fd, &"readv", libc::SYS_readv, arguments) }
     };
     if !is_cooperative(fd) {
         return answer(call());
@@ -199,7 +202,9 @@ fn is_unknown(result: isize) -> bool {
 unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: usize) -> isize {
     let call = || {
         // SAFETY: the caller's arguments.
-        unsafe { real::call(libc::SYS_write, [fd as usize, address(buf), len, 0, 0, 0]) }
+        unsafe {
+            file::call(fd, &"write", libc::SYS_write, [fd as usize, address(buf), len, 0, 0, 0])
+        }
     };
     if !is_cooperative(fd) {
         return answer(call());
@@ -224,7 +229,7 @@ unsafe extern "C" fn writev(fd: c_int, first: *const iovec, count: c_int) -> isi
     let call = || {
         let arguments = [fd as usize, address(first), count as usize, 0, 0, 0];
         // SAFETY: the caller's arguments.
-        unsafe { real::call(libc::SYS_writev, arguments) }
+        unsafe { file::call(fd, &"writev", libc::SYS_writev, arguments) }
     };
     if !is_cooperative(fd) {
         return answer(call());

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "functions of C are called")]
 #![allow(clippy::zombie_processes, reason = "most are waited for by functions of C")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::io::{self, Write};
@@ -486,6 +486,31 @@ alone! {
         let other = spawn(move || stdin.write_all(b"\n").unwrap());
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert!(other.is_finished());
+    }
+
+    /// All that `Command::output` does: it polls two pipes, reads them, and waits for the child.
+    fn stds_outputs_overlap() {
+        monkey::patch_all();
+        let (inputs, tell): (Vec<_>, Vec<_>) = (0..N).map(|_| io::pipe().unwrap()).unzip();
+        let inputs: Vec<_> = inputs.into_iter().map(|input| Cell::new(Some(input))).collect();
+        let outputs = overlapping(
+            N,
+            move |n| {
+                let script = format!("read line; echo {n}; exit {n}");
+                let mut command = Command::new("sh");
+                command.args(["-c", &script]).stdin(inputs[n].take().unwrap());
+                let output = command.output().unwrap();
+                (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+            },
+            || {
+                for mut writer in tell {
+                    writer.write_all(b"\n").unwrap();
+                }
+            },
+        );
+        let expected: Vec<_> = (0..N as i32).map(|n| (format!("{n}\n"), n)).collect();
+        assert_eq!(outputs, expected);
+        no_children_are_left();
     }
 
     /// The rest of std's `process`, from many greenlets at a time.

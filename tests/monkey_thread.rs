@@ -159,6 +159,29 @@ alone! {
         assert_eq!(sums, [7, 8, 9, 10]);
     }
 
+    /// The end of a scope is a wait for a lock of std's; with it patched, it parks as well.
+    fn scopes_that_nobody_joins_overlap() {
+        monkey::patch_all();
+        const N: usize = 4;
+        let (tell, told): (Vec<Sender<()>>, Vec<Receiver<()>>) = (0..N).map(|_| channel()).unzip();
+        let told: Vec<_> = told.into_iter().map(Mutex::new).collect();
+        let sums = overlapping(
+            N,
+            move |n| {
+                let mut sum = n;
+                thread::scope(|threads| {
+                    threads.spawn(|| {
+                        let _ = told[n].lock().unwrap().recv();
+                        sum += 1;
+                    });
+                });
+                sum
+            },
+            || tell.iter().for_each(|sender| sender.send(()).unwrap()),
+        );
+        assert_eq!(sums, [1, 2, 3, 4]);
+    }
+
     /// std takes it for granted that a join succeeds, and who has joined counts on what was borrowed.
     fn a_kill_waits_for_the_thread() {
         monkey::patch_all();

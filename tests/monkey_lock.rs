@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_long;
 use std::io::Write;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,13 +66,28 @@ fn clock(id: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// How many threads of this process sleep in the kernel for a futex.
-fn sleepers() -> usize {
-    let is_futex = |task: &std::fs::DirEntry| {
-        let call = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+/// Tells others when a thread sleeps in the kernel for a futex.
+#[derive(Clone, Default)]
+struct Sleeper(Arc<AtomicI32>);
+
+impl Sleeper {
+    /// It is about to.
+    fn is_me(&self) {
+        // SAFETY: it touches no memory.
+        self.0.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+    }
+
+    fn sleeps(&self) -> bool {
+        let path = format!("/proc/self/task/{}/syscall", self.0.load(Ordering::SeqCst));
+        let call = std::fs::read_to_string(path).unwrap_or_default();
         call.split(' ').next() == Some(&libc::SYS_futex.to_string())
-    };
-    std::fs::read_dir("/proc/self/task").unwrap().flatten().filter(is_futex).count()
+    }
+
+    fn wait_until_it_sleeps(&self) {
+        while !self.sleeps() {
+            thread::yield_now();
+        }
+    }
 }
 
 /// Greenlets that wait for `verb`.
@@ -242,6 +257,33 @@ alone! {
         assert_eq!(wake(&word, 9), 0, "they have left their places");
     }
 
+    /// A time limit and a wake-up by another thread at once: whom the waker counts, he has woken.
+    fn a_wake_up_counts_whatever_else_ends_the_wait() {
+        monkey::patch_lock();
+        let word = Arc::new(AtomicU32::new(0));
+        let (a, over) = (Arc::clone(&word), Arc::new(AtomicBool::new(false)));
+        let b = Arc::clone(&over);
+        let waker = thread::spawn(move || {
+            let mut count = 0;
+            while !b.load(Ordering::SeqCst) {
+                count += wake(&a, 1);
+                if count % 3 == 0 {
+                    thread::yield_now();
+                }
+            }
+            count
+        });
+        let mut count = 0;
+        for round in 0..20_000 {
+            count += c_long::from(wait_for(&word, 0, Duration::from_nanos(round % 3)) == 0);
+            if round % 16 == 0 {
+                sleep(Duration::ZERO); // so that it has a hub
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        assert_eq!(waker.join().unwrap(), count);
+    }
+
     /// Those who would be moved from word to word are woken, so that none of them is forgotten.
     fn requeueing_wakes() {
         monkey::patch_lock();
@@ -266,16 +308,16 @@ alone! {
             let done = Arc::new(AtomicBool::new(false));
             let word = Arc::new(AtomicU32::new(0));
             let (a, b) = (Arc::clone(&word), Arc::clone(&done));
-            let before = sleepers();
+            let sleeper = Sleeper::default();
+            let c = sleeper.clone();
             let thread = thread::spawn(move || {
                 begin();
+                c.is_me();
                 let result = wait(&a, 0);
                 b.store(true, Ordering::SeqCst);
                 result
             });
-            while sleepers() == before {
-                thread::yield_now();
-            }
+            sleeper.wait_until_it_sleeps();
             assert!(!done.load(Ordering::SeqCst));
             word.store(1, Ordering::SeqCst);
             assert_eq!(wake(&word, 1), 1);
@@ -319,11 +361,13 @@ alone! {
         monkey::patch_lock();
         let word = Arc::new(AtomicU32::new(0));
         let plain = Arc::new(AtomicUsize::new(0));
-        let before = sleepers();
+        let sleepers = [(); 3].map(|()| Sleeper::default());
         let threads: Vec<_> = (0..3)
-            .map(|_| {
+            .map(|n| {
+                let sleeper = sleepers[n].clone();
                 let (word, plain) = (Arc::clone(&word), Arc::clone(&plain));
                 thread::spawn(move || {
+                    sleeper.is_me();
                     assert_eq!(wait(&word, 0), 0);
                     plain.fetch_add(1, Ordering::SeqCst);
                 })
@@ -340,9 +384,7 @@ alone! {
             })
             .collect();
         idle();
-        while sleepers() < before + 3 {
-            thread::yield_now();
-        }
+        sleepers.iter().for_each(Sleeper::wait_until_it_sleeps);
         for _ in 0..2 {
             assert_eq!(wake(&word, 2), 2);
         }
@@ -913,9 +955,13 @@ alone! {
         for _ in 0..50 {
             let lock = Arc::new(Mutex::new(()));
             let guard = lock.lock().unwrap();
-            let (a, before) = (Arc::clone(&lock), sleepers());
+            let (a, sleeper) = (Arc::clone(&lock), Sleeper::default());
+            let asleep = sleeper.clone();
+            let was_late = Arc::new(AtomicBool::new(false));
+            let late = Arc::clone(&was_late);
             let (told, tells) = mpsc::channel();
             let thread = thread::spawn(move || {
+                Hub::current().on_error(move |_| late.store(true, Ordering::SeqCst));
                 let b = Arc::clone(&a);
                 let first = spawn(move || drop(b.lock()));
                 idle();
@@ -924,16 +970,16 @@ alone! {
                     sleep(ms(60_000));
                 });
                 idle();
+                asleep.is_me();
                 told.send(()).unwrap();
                 victim.kill();
                 first.get().unwrap();
             });
             tells.recv().unwrap();
-            while sleepers() == before {
-                thread::yield_now();
-            }
+            sleeper.wait_until_it_sleeps();
             drop(guard);
             thread.join().unwrap();
+            assert!(!was_late.load(Ordering::SeqCst), "it had to look for itself");
         }
     }
 }

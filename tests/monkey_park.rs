@@ -84,6 +84,27 @@ alone! {
         });
     }
 
+    /// Nobody who is asleep waits for being looked after.
+    fn an_unpark_wakes_a_hub_that_sleeps() {
+        monkey::patch_lock();
+        let over = bystanders(3);
+        let (send, receive) = mpsc::channel();
+        let receiver = spawn(move || {
+            let sent: Instant = receive.recv().unwrap();
+            sent.elapsed()
+        });
+        let me = thread::current();
+        let thread = thread::spawn(move || {
+            thread::sleep(ms(1100)); // the next look after those who wait is in nearly a second
+            send.send(Instant::now()).unwrap();
+        });
+        let took = receiver.get().unwrap();
+        assert!(took < ms(200), "{took:?}");
+        thread.join().unwrap();
+        over.set(true);
+        me.unpark();
+    }
+
     /// What was given before is there; one is as good as many.
     fn a_token_is_kept() {
         monkey::patch_lock();
@@ -300,6 +321,22 @@ alone! {
         over.set(true);
         thread::current().unpark();
         idle();
+    }
+
+    /// What std passes over, as `parker` says: who waits in the sender's own thread. A message is not
+    /// lost, but nobody is woken for it.
+    fn channels_within_one_thread() {
+        monkey::patch_lock();
+        let (send, receive) = mpsc::channel();
+        let limited = spawn(move || (receive.recv_timeout(ms(30)), receive.recv(), receive.recv()));
+        idle();
+        send.send(1).unwrap();
+        send.send(2).unwrap();
+        sleep(ms(60)); // it has had its limit, and found both
+        assert!(!limited.is_finished());
+        send.send(3).unwrap();
+        drop(send);
+        assert_eq!(limited.get().unwrap(), (Ok(1), Ok(2), Ok(3)));
     }
 
     /// A kill ends no `recv`; it is raised after it.

@@ -41,13 +41,28 @@
 //! EMPTY through NOTIFIED to EMPTY while nobody but std looks.
 //!
 //! So nobody stands in the line unlooked-after. All are woken for nothing, to look for themselves:
-//! at once, when somebody has joined them who may have taken what was theirs; and from then on after
-//! a millisecond, after two, after four, and so on. As each of them looks after the taking, what was
-//! taken is made good. What is taken while they look is made good by the next time. A wake-up can
-//! thereby be late by as long as the line has stood, if an unpark falls into the half a microsecond
-//! in which they look, which makes it late by less than a microsecond on the average; and a thread
-//! that waits for an hour has woken two dozen times. Rejected: a fixed period, since who is idle is to be
-//! idle; and waking each other at every return, which for two greenlets never ends.
+//! before the hub sleeps, when an unpark was heard or somebody has joined them who may have taken
+//! what was theirs; from then on after a millisecond, after two, after four, and so on. As each of
+//! them looks after the taking, what was taken is made good. What is taken while they look is made
+//! good by the next time, which is as far away as they have stood there by then; but they look for
+//! less than a microsecond each, and after an hour it was two dozen times. Rejected: a fixed period,
+//! since who is idle is to be idle; and waking each other at every return, which for two greenlets
+//! never ends.
+//!
+//! So this is quick where greenlets are unparked by other threads, and where those who unpark a
+//! greenlet of their own thread then wait for something else. It is slow, with longer and longer
+//! pauses, where greenlets of one thread do nothing but unpark each other and park: each takes what
+//! it has just given, and nothing tells that from two who look in vain.
+//!
+//! # Channels within one thread
+//!
+//! `std::sync::mpsc` (and `crossbeam-channel`, from which it comes) wakes no receiver of the sender's
+//! own thread: it takes for granted that who sends is not waiting at the same time, and passes over
+//! those whose thread it is, which it tells by the address of a thread-local. No unpark is made, so
+//! nothing can be done about it here: a message from a greenlet of the same thread lies in the
+//! channel until the receiver looks, which it does when a message of another thread comes, at its
+//! time limit, or when the last sender is dropped. The same holds for a full channel with room
+//! again.
 //!
 //! # Whose word it is
 //!
@@ -191,7 +206,7 @@ impl Parker {
     /// NOTIFIED was found in the word.
     fn hear(&self, wake: &mut dyn FnMut(Ticket)) {
         self.taken.set(self.taken.get() + 1);
-        self.pause.set(SHORTEST);
+        self.pause.set(Duration::ZERO);
         self.wake_line(wake);
     }
 }

@@ -261,3 +261,53 @@ pub(crate) fn are_told_the_same(calls: fn() -> Outcomes) {
     assert_eq!(differ(in_a_greenlet), "");
     assert_eq!(differ(calls()), "", "the main greenlet");
 }
+
+/// Lets this thread, and those that it starts, make these system calls no more.
+pub(crate) fn forbid(calls: &[c_long]) {
+    let mut program = vec![load(0)];
+    for call in calls {
+        program.extend([skip_unless(1, *call as u32), KILL]);
+    }
+    filter(&mut program);
+}
+
+/// As [`forbid`], of setting the mode of a descriptor.
+pub(crate) fn forbid_modes() {
+    filter(&mut [
+        load(0), // the number of the call
+        skip_unless(3, libc::SYS_fcntl as u32),
+        load(24), // its second argument
+        skip_unless(1, libc::F_SETFL as u32),
+        KILL,
+        load(0),
+        skip_unless(3, libc::SYS_ioctl as u32),
+        load(24),
+        skip_unless(1, libc::FIONBIO as u32),
+        KILL,
+    ]);
+}
+
+const KILL: libc::sock_filter =
+    operation(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_KILL_PROCESS);
+
+const fn operation(code: u32, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf, k }
+}
+
+fn load(at: u32) -> libc::sock_filter {
+    operation(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, at)
+}
+
+fn skip_unless(count: u8, value: u32) -> libc::sock_filter {
+    operation(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, count, value)
+}
+
+/// What the program says nothing of is allowed.
+fn filter(program: &mut [libc::sock_filter]) {
+    let allow = operation(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW);
+    let mut program = [program, &mut [allow]].concat();
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    let mode = libc::SECCOMP_MODE_FILTER;
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
+}

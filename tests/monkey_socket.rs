@@ -296,17 +296,7 @@ alone! {
             }
         });
         let much = much();
-        let mut space = [0_u64; 8];
-        let mut vectors = [vector(&much)];
-        let mut message = message(&mut vectors);
-        message.msg_control = space.as_mut_ptr().cast();
-        message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
-        let control = unsafe { &mut *libc::CMSG_FIRSTHDR(&message) };
-        control.cmsg_level = libc::SOL_SOCKET;
-        control.cmsg_type = libc::SCM_RIGHTS;
-        control.cmsg_len = unsafe { libc::CMSG_LEN(4) } as _;
-        unsafe { libc::CMSG_DATA(control).cast::<c_int>().write_unaligned(passed.as_raw_fd()) };
-        let sent = unsafe { libc::sendmsg(one.as_raw_fd(), &message, 0) };
+        let sent = send_with(&one, &much, &passed);
         assert_eq!(sent, much.len() as isize);
         drop((one, passed));
         let (all, got) = reader.get().unwrap();
@@ -376,6 +366,21 @@ fn last_of_writing(to: &mut TcpStream) -> io::Error {
             break error;
         }
     }
+}
+
+/// Sends bytes, and a descriptor with them.
+fn send_with(to: &impl AsRawFd, bytes: &[u8], passed: &OwnedFd) -> isize {
+    let mut space = [0_u64; 8];
+    let mut vectors = [vector(bytes)];
+    let mut message = message(&mut vectors);
+    message.msg_control = space.as_mut_ptr().cast();
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
+    let control = unsafe { &mut *libc::CMSG_FIRSTHDR(&message) };
+    control.cmsg_level = libc::SOL_SOCKET;
+    control.cmsg_type = libc::SCM_RIGHTS;
+    control.cmsg_len = unsafe { libc::CMSG_LEN(4) } as _;
+    unsafe { libc::CMSG_DATA(control).cast::<c_int>().write_unaligned(passed.as_raw_fd()) };
+    unsafe { libc::sendmsg(to.as_raw_fd(), &message, 0) }
 }
 
 static SIGNALS: AtomicUsize = AtomicUsize::new(0);
@@ -466,6 +471,62 @@ alone! {
             drop(one);
             waiting.get().unwrap();
         }
+    }
+
+    fn waitall_ends_with_the_part_that_brings_descriptors() {
+        monkey::patch_all();
+        let (mut one, other) = UnixStream::pair().unwrap();
+        let waiting = spawn(move || {
+            let (mut space, mut buf) = ([0_u64; 8], [0_u8; 6]);
+            let mut lens = Vec::new();
+            for _ in 0..3 {
+                let mut vectors = [room(&mut buf)];
+                let mut message = message(&mut vectors);
+                message.msg_control = space.as_mut_ptr().cast();
+                message.msg_controllen = mem::size_of_val(&space);
+                let fd = other.as_raw_fd();
+                let n = unsafe { libc::recvmsg(fd, &mut message, libc::MSG_WAITALL) };
+                let control = unsafe { libc::CMSG_FIRSTHDR(&message) };
+                lens.push((n, !control.is_null()));
+            }
+            lens
+        });
+        let (_, passed) = pipe();
+        one.write_all(b"ab").unwrap();
+        for part in [b"cd", b"ef"] {
+            idle();
+            assert_eq!(send_with(&one, part, &passed), 2);
+        }
+        idle();
+        one.write_all(b"ghij").unwrap();
+        drop(one);
+        assert_eq!(waiting.get().unwrap(), [(4, true), (2, true), (4, false)]);
+    }
+
+    fn the_first_data_may_go_with_the_connecting() {
+        monkey::patch_all();
+        let (listener, _filling) = silent();
+        let there = address_of(listener.as_raw_fd());
+        let made = stream(libc::AF_INET);
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let sent = Rc::clone(&order);
+        let sending = spawn(move || {
+            let (place, flags) = ((&raw const there.0).cast(), libc::MSG_FASTOPEN);
+            let bytes = b"first".as_ptr().cast();
+            let fd = made.as_raw_fd();
+            let result = unsafe { libc::sendto(fd, bytes, 5, flags, place, there.1) };
+            sent.borrow_mut().push("sent");
+            (outcome(result), made)
+        });
+        idle();
+        order.borrow_mut().push("others");
+        thread::spawn(move || {
+            loop {
+                accept(listener.as_raw_fd());
+            }
+        });
+        assert_eq!(sending.get().unwrap().0, Ok(5));
+        assert_eq!(*order.borrow(), ["others", "sent"]);
     }
 
     fn an_error_after_a_part_is_left_for_the_next_call() {

@@ -3,12 +3,15 @@
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use greenloom::net::{TcpListener, TcpStream};
 use greenloom::queue::Queue;
 use greenloom::sync::{Event, Mutex, Semaphore};
-use greenloom::{Greenlet, Timeout, idle, joinall, scope, sleep, spawn, with_timeout, yield_now};
+use greenloom::{
+    Greenlet, Timeout, idle, joinall, monkey, scope, sleep, spawn, with_timeout, yield_now,
+};
 
 pub(crate) struct Operation {
     pub(crate) name: &'static str,
@@ -35,6 +38,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("echo, 1 connection", 1_280, echo::<1>),
     operation("echo, 100 connections", 12_800, echo::<100>),
     operation("connect, accept, close", 640, connections),
+    operation("std: send + recv, not patched", 12_800, std_transfers),
+    operation("std: send + recv, patched", 12_800, patched_transfers),
+    operation("std: echo, patched, 100 connections", 12_800, patched_echo),
 ];
 
 const fn operation(name: &'static str, count: u64, run: fn(u64)) -> Operation {
@@ -207,4 +213,44 @@ fn connections(count: u64) {
         assert_eq!(stream.read(&mut [0; 64]).expect("the server hangs up"), 0);
     }
     listening.join();
+}
+
+/// Bytes that are there when they are asked for, through a socket of std's: two calls of the C
+/// library.
+fn std_transfers(count: u64) {
+    let (mut here, mut there) = UnixStream::pair().expect("a pair of sockets");
+    let mut message = [7; 64];
+    for _ in 0..count {
+        here.write_all(&message).expect("there is room");
+        there.read_exact(&mut message).expect("it has been sent");
+    }
+}
+
+/// The same in a greenlet, for which these calls would park.
+fn patched_transfers(count: u64) {
+    monkey::patch_all();
+    spawn(move || std_transfers(count)).join();
+}
+
+/// As [`echo`], by std's sockets: one wait for each message on either side.
+fn patched_echo(count: u64) {
+    const CONNECTIONS: u64 = 100;
+    monkey::patch_all();
+    let talk = move |mut stream: UnixStream, begins: bool| {
+        let mut message = [7; 64];
+        if begins {
+            stream.write_all(&message).expect("there is room");
+        }
+        for _ in 0..count / CONNECTIONS {
+            stream.read_exact(&mut message).expect("the other side answers");
+            stream.write_all(&message).expect("there is room");
+        }
+    };
+    let mut talkers = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let (here, there) = UnixStream::pair().expect("a pair of sockets");
+        talkers.push(spawn(move || talk(here, true)));
+        talkers.push(spawn(move || talk(there, false)));
+    }
+    joinall(&talkers);
 }

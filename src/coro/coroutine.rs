@@ -245,6 +245,18 @@ pub(crate) fn running_stack() -> Option<(StackSize, usize)> {
     look_at_running(|_, stack| (stack.size(), stack.depth()))
 }
 
+/// Is the caller on the stack that it should be on: the running coroutine's, or the thread's own? Not
+/// in a handler of signals that has a stack of its own, nor in code that brings along another.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_on_its_stack() -> bool {
+    let here = 0_u8;
+    let here = ptr::from_ref(&here).addr();
+    match look_at_running(|_, stack| stack.contains(here)) {
+        Some(contains) => contains,
+        None => crate::sys::real::is_on_thread_stack(here),
+    }
+}
+
 /// Is this the thread's own stack?
 #[inline]
 pub(crate) fn on_thread_stack() -> bool {

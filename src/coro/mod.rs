@@ -42,6 +42,8 @@ mod lend;
 
 pub(crate) use body::Body;
 pub(crate) use census::{Census, Marks, Owner};
+#[cfg(feature = "monkey")]
+pub(crate) use coroutine::is_on_its_stack;
 pub(crate) use coroutine::{Coro, Label, Resumed, on_thread_stack, running_stack, suspend};
 #[expect(unreachable_pub, reason = "reached as `greenlet::Scope`")]
 pub use lend::Scope;

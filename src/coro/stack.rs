@@ -90,6 +90,13 @@ impl Stack {
         (start..start + GUARD).contains(&address)
     }
 
+    /// Is that address on it?
+    #[cfg(feature = "monkey")]
+    pub(super) fn contains(&self, address: usize) -> bool {
+        let start = self.start.as_ptr().addr();
+        (start..start + self.arena.size.slot()).contains(&address)
+    }
+
     pub(super) fn size(&self) -> StackSize {
         self.arena.size
     }

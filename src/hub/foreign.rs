@@ -6,20 +6,22 @@ use std::time::Instant;
 
 use super::current::{unless_at_work, with, with_existing};
 use super::lookout::Lookout;
-use super::park::{park, park_hard};
-use super::task::REFUSALS;
+use super::park::{park, park_hard, spend};
+use super::task::{Extra, REFUSALS, State, Task};
 use super::tasks::Tasks;
-use super::ticket::{Reason, Ticket, Wake};
+use super::ticket::{Reason, TaskId, Ticket, Wake};
+use crate::coro;
 use crate::error::{Cause, Interruption, TimeoutId};
 use crate::sys::native::is_native;
 use crate::sys::patches;
 
 /// May the code that runs wait by parking? Not without a hub, nor where the hub itself is at work
-/// (in its loop, or between the filing of a ticket and the switch), nor while it unwinds.
+/// (in its loop, or between the filing of a ticket and the switch), nor while it unwinds, nor on a
+/// stack that is not the greenlet's: that of a signal handler would be used by the next one.
 #[inline]
 pub(crate) fn may_park() -> bool {
     let Some(hub) = unless_at_work() else { return false };
-    hub.tasks.may_park() && !is_native() && !thread::panicking()
+    hub.tasks.may_park() && !is_native() && !thread::panicking() && coro::is_on_its_stack()
 }
 
 /// Ends a wait, as [`unpark`](super::unpark). False: this thread's hub is at work, and cannot be
@@ -71,9 +73,39 @@ pub(crate) fn park_stubborn(
     arm: impl FnOnce(Ticket),
 ) -> Result<Wake, Postponed> {
     if with(|hub| hub.tasks.is_due()) {
+        tell_killers();
         return park_hard(reason, deadline, arm).map_err(|_| Postponed);
     }
-    park_foreign(reason, deadline, arm)
+    park(reason, deadline, arm).map_err(|interruption| {
+        with_existing(|hub| hub.tasks.put_back(interruption));
+        Postponed
+    })
+}
+
+/// If the current task is to be killed, who waits for its death hears that this may take its time: it
+/// is in a call that cannot be ended, and may come back to it again and again.
+pub(crate) fn tell_killers() {
+    with(|hub| {
+        if hub.tasks.is_due() {
+            hub.tasks.tell_killers();
+        }
+    });
+}
+
+/// Counts a call that need not wait, as [`spend`].
+///
+/// # Errors
+///
+/// If something is to be raised, which is kept.
+#[inline(always)]
+pub(crate) fn spend_foreign() -> Result<(), Postponed> {
+    match spend() {
+        Ok(()) => Ok(()),
+        Err(interruption) => {
+            with_existing(|hub| hub.tasks.postpone(interruption));
+            Err(Postponed)
+        }
+    }
 }
 
 /// Has the current task been told so often of what cannot be raised here that it hears no more of it?
@@ -120,5 +152,51 @@ impl Tasks {
         closing
             || task.kill_is_due()
             || task.extra.as_ref().is_some_and(|extra| extra.timeouts.iter().any(is_raised))
+    }
+}
+
+impl Tasks {
+    /// Does the current task run code that may wait?
+    pub(super) fn may_park(&self) -> bool {
+        if self.closing && self.current == TaskId::MAIN {
+            return false;
+        }
+        let runs = |task: &Task| task.state() == State::Running && !task.muted;
+        self.all.get(self.current).is_some_and(runs)
+    }
+
+    /// The current task cannot be unwound from where it is: what has ended its wait is to be raised
+    /// at the next one.
+    pub(super) fn postpone(&mut self, interruption: Interruption) {
+        // A kill is raised again in any case.
+        let Interruption::Raised(Cause::TimedOut(timeout)) = interruption else { return };
+        self.put_back(interruption);
+        let Extra { timeouts, postponed, .. } = self.running().extra();
+        postponed.retain(|(id, _)| timeouts.iter().any(|(pending, _)| pending == id));
+        match postponed.iter_mut().find(|(id, _)| *id == timeout) {
+            Some((_, times)) => *times = times.saturating_add(1),
+            None => postponed.push((timeout, 1)),
+        }
+    }
+
+    /// As `postpone`, for waits that are made again and go on: they have not been cut short, and what
+    /// comes of them is no less good for it.
+    pub(super) fn put_back(&mut self, interruption: Interruption) {
+        let Interruption::Raised(Cause::TimedOut(timeout)) = interruption else { return };
+        let task = self.running();
+        let depth = task.shield;
+        task.attention = true;
+        task.extra().timeouts.push((timeout, depth));
+    }
+
+    /// How often the current task was told of that timeout (any, if `None`) where it could not be
+    /// raised; zero if it has been raised since, or taken back.
+    pub(super) fn times_postponed(&mut self, timeout: Option<TimeoutId>) -> u8 {
+        let Some(Extra { timeouts, postponed, .. }) = self.running().extra.as_deref() else {
+            return 0;
+        };
+        let asked = postponed.iter().filter(|(id, _)| timeout.is_none_or(|timeout| timeout == *id));
+        let pending = asked.filter(|(id, _)| timeouts.iter().any(|(pending, _)| pending == id));
+        pending.map(|(_, times)| *times).max().unwrap_or(0)
     }
 }

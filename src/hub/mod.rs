@@ -57,7 +57,7 @@ pub(crate) use descriptor::{Awaited, await_readiness, park_at_descriptor, unwatc
 #[cfg(feature = "monkey")]
 pub(crate) use foreign::{
     Postponed, has_others, is_deaf, may_park, park_foreign, park_stubborn, post, postpone,
-    try_unpark, was_postponed,
+    spend_foreign, tell_killers, try_unpark, was_postponed,
 };
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};

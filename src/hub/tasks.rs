@@ -19,8 +19,6 @@ use std::panic::Location;
 use super::poller::Wakes;
 use super::run_queue::RunQueue;
 use super::table::Table;
-#[cfg(feature = "monkey")]
-use super::task::Extra;
 use super::task::{Answer, Kill, REFUSALS, State, Task};
 use super::ticket::{GreenletId, Reason, TaskId, Ticket, Wake};
 use super::timers::TimerKey;
@@ -288,46 +286,6 @@ impl Tasks {
         let due = pending.iter().position(|(_, began)| *began >= depth)?;
         let (timeout, _) = pending.remove(due);
         Some(Refusal::Interruption(Interruption::Raised(Cause::TimedOut(timeout))))
-    }
-
-    /// Does the current task run code that may wait?
-    #[cfg(feature = "monkey")]
-    pub(super) fn may_park(&self) -> bool {
-        if self.closing && self.current == TaskId::MAIN {
-            return false;
-        }
-        let runs = |task: &Task| task.state() == State::Running && !task.muted;
-        self.all.get(self.current).is_some_and(runs)
-    }
-
-    /// The current task cannot be unwound from where it is: what has ended its wait is to be raised
-    /// at the next one.
-    #[cfg(feature = "monkey")]
-    pub(super) fn postpone(&mut self, interruption: Interruption) {
-        // A kill is raised again in any case.
-        let Interruption::Raised(Cause::TimedOut(timeout)) = interruption else { return };
-        let task = self.running();
-        let depth = task.shield;
-        task.attention = true;
-        let Extra { timeouts, postponed, .. } = task.extra();
-        timeouts.push((timeout, depth));
-        postponed.retain(|(id, _)| timeouts.iter().any(|(pending, _)| pending == id));
-        match postponed.iter_mut().find(|(id, _)| *id == timeout) {
-            Some((_, times)) => *times = times.saturating_add(1),
-            None => postponed.push((timeout, 1)),
-        }
-    }
-
-    /// How often the current task was told of that timeout (any, if `None`) where it could not be
-    /// raised; zero if it has been raised since, or taken back.
-    #[cfg(feature = "monkey")]
-    pub(super) fn times_postponed(&mut self, timeout: Option<TimeoutId>) -> u8 {
-        let Some(Extra { timeouts, postponed, .. }) = self.running().extra.as_deref() else {
-            return 0;
-        };
-        let asked = postponed.iter().filter(|(id, _)| timeout.is_none_or(|timeout| timeout == *id));
-        let pending = asked.filter(|(id, _)| timeouts.iter().any(|(pending, _)| pending == id));
-        pending.map(|(_, times)| *times).max().unwrap_or(0)
     }
 
     // ── waking: everybody else's side ──

@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_uint};
 use super::gate::{answer_int, error};
 use super::lot::{self, Key};
 use super::ours;
+use crate::sys::native::is_native;
 use crate::sys::patches::{self, Patch};
 use crate::sys::real;
 
@@ -74,9 +75,17 @@ fn is_open(fd: c_int) -> bool {
 fn ends(fd: c_int, will: impl FnOnce() -> bool) {
     ours::remove(fd);
     let key = Key::Descriptor(fd);
-    if patches::is_on(Patch::Socket) && !lot::is_empty(key) && will() {
+    if patches::is_on(Patch::Socket) && !lot::is_empty(key) && tells() && will() {
         lot::wake(key, lot::ANY, usize::MAX);
     }
+}
+
+/// Is anybody to hear of it? Not by a signal handler that has interrupted this thread where it holds
+/// a lock of ours, which it would wait for for ever: it is the kernel's call then. And not by a child
+/// of `vfork`, which has its parent's memory and descriptors of its own.
+#[cold]
+fn tells() -> bool {
+    !is_native() && !patches::is_child()
 }
 
 /// # Safety
@@ -88,7 +97,7 @@ unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c
     if let (true, Ok(first)) = (closes, c_int::try_from(first)) {
         let range = first..=c_int::try_from(last).unwrap_or(c_int::MAX);
         ours::remove_all(&range);
-        if patches::is_on(Patch::Socket) {
+        if patches::is_on(Patch::Socket) && tells() {
             lot::wake_descriptors(&range);
         }
     }

@@ -222,6 +222,10 @@ pub(super) fn retry(
     verb: &'static &'static str,
     mut attempt: impl FnMut() -> isize,
 ) -> Option<isize> {
+    // A peer that is quick enough would else keep everybody from running.
+    if !hub::is_allowed() && keeping_errno(hub::spend_foreign).is_err() {
+        return Some(CANCELLED);
+    }
     match attempt() {
         WOULD_BLOCK | IN_PART => blocked(fd, side, verb, attempt),
         result => Some(result),
@@ -245,7 +249,31 @@ fn blocked(
         return Some(WOULD_BLOCK);
     }
     let deadline = limit(fd, side).map(hub::after);
-    let mut watcher = Watcher::new(fd, side).ok()?;
+    let mut pause = Duration::from_millis(1);
+    let mut watcher = loop {
+        match Watcher::new(fd, side) {
+            Ok(watcher) => break watcher,
+            // What is no matter for polls is always ready, so that it has not got here; or it is.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => return None,
+            // No descriptor is left, say, for the poller or a second who waits: another greenlet may
+            // give one up, if it is let run.
+            Err(_) => {}
+        }
+        if deadline.is_some_and(|at| Instant::now() >= at) {
+            return Some(WOULD_BLOCK);
+        }
+        let until = hub::after(pause);
+        match pause_at(fd, verb, deadline.map_or(until, |deadline| until.min(deadline))) {
+            Waited::Ready | Waited::Elapsed => {}
+            Waited::Cancelled => return Some(CANCELLED),
+            Waited::Closed => return Some(error(libc::EBADF)),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        match attempt() {
+            WOULD_BLOCK | IN_PART => {}
+            result => return Some(result),
+        }
+    };
     loop {
         match wait(std::slice::from_mut(&mut watcher), verb, deadline) {
             Waited::Ready => {}

@@ -27,12 +27,6 @@ impl Futex {
         Futex(arguments)
     }
 
-    /// The same with so many to be woken.
-    pub(super) fn with_most(mut self, most: usize) -> Futex {
-        self.0[2] = most;
-        self
-    }
-
     /// A wait until that time of the monotonic clock.
     pub(super) fn until(self, at: &libc::timespec) -> Futex {
         let [word, _, value, ..] = self.0;

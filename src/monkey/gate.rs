@@ -27,7 +27,8 @@ pub(super) fn is_cooperative(patch: Patch) -> bool {
 /// What a function of C returns for what the kernel would return: -1 for an error, with `errno` set.
 #[inline]
 pub(super) fn answer(result: isize) -> isize {
-    if result < 0 {
+    // Some calls return other negative numbers, which are no errors.
+    if (-4095..0).contains(&result) {
         real::set_errno(-result as c_int);
         return -1;
     }

@@ -14,11 +14,10 @@
 //! a wait that a kill, a time limit or the hub's end has ended meanwhile finds its place gone, and
 //! answers that it was woken, so a wake-up that it was given is not kept from others.
 //!
-//! `FUTEX_WAKE` of `n` wakes `n` in all. The lot and the kernel are asked in turn first, so neither
-//! those who are greenlets nor those who are threads can be passed over for ever. One exception: a
-//! greenlet that is woken cannot run while its thread stands still, and if that thread waits for the
-//! same word in the kernel (a destructor that locks a mutex while it unwinds, say), nobody would ever
-//! go on. So where such a thread may be, `n` of either kind are woken; a futex may wake for nothing.
+//! `FUTEX_WAKE` of `n` wakes `n` of the kernel's, and `n` of the greenlets of each thread. Not `n` in
+//! all: a greenlet that is woken runs when its thread does, and if that stands still, for this or for
+//! something else (a destructor that locks a mutex while it unwinds, a mutex of C's), nobody would
+//! ever go on. A futex may wake for nothing, and whoever is woken looks at the word.
 //!
 //! # Being interrupted
 //!
@@ -38,19 +37,18 @@
 //!
 //! The parker of std is a word that all greenlets of a thread share: see [`parker`](super::parker).
 
-use std::cell::Cell;
 use std::ffi::{c_int, c_long};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::descriptor::WOULD_BLOCK;
 use super::futex::{Futex, PRIVATE, WALL, check, stay};
 use super::gate::{answer, is_cooperative};
-use super::lot::{self, Key, Place, Standstill};
+use super::lot::{self, Key, Place};
 use super::{own_word, parker};
 use crate::sys::native::is_native;
 use crate::sys::patches::{self, Patch};
-use crate::sys::{local, real};
+use crate::sys::real;
 
 pub(super) const NAMES: &[&str] = &["syscall"];
 
@@ -116,51 +114,27 @@ fn wake(call: Futex) -> isize {
     if parker::hears(call.word()) {
         return 0;
     }
-    if lot::is_empty(key) {
-        return call.call();
+    // The kernel first: a thread that waits there may hold what is needed to wake the others, if it
+    // allocates, say, and this is the unlocking of the allocator's mutex.
+    let theirs = call.call();
+    if theirs < 0 || lot::is_empty(key) {
+        return theirs;
     }
     // Whoever has a parker there hears of it whoever else is woken: it is not for one greenlet.
     lot::wake(Key::Parker(call.word()), lot::ANY, 1);
     // As in the kernel, where a request for none wakes one.
     let most = (call.value() as c_int).max(1) as usize;
-    let ours = |most: usize| lot::wake(key, call.mask(), most);
-    let theirs = |most: usize| call.with_most(most).call();
-    if lot::has_standstill(key) {
-        let woken = ours(most);
-        return theirs(most).max(woken as isize);
-    }
-    if KERNEL_FIRST.fetch_xor(true, Ordering::Relaxed) {
-        match theirs(most) {
-            failed @ ..0 => failed,
-            woken if (woken as usize) < most => woken + ours(most - woken as usize) as isize,
-            woken => woken,
-        }
-    } else {
-        match ours(most) {
-            0 => theirs(most),
-            woken if woken < most => woken as isize + theirs(most - woken).max(0),
-            woken => woken as isize,
-        }
-    }
+    let ours = lot::wake(key, call.mask(), most);
+    (theirs as usize).saturating_add(ours).min(most) as isize
 }
-
-/// Whose turn it is to be asked first, for all words.
-static KERNEL_FIRST: AtomicBool = AtomicBool::new(false);
 
 // ── waiting ──
-
-thread_local! {
-    /// Has a greenlet of this thread ever waited here?
-    static IS_KNOWN: Cell<bool> = const { Cell::new(false) };
-}
 
 fn wait(call: Futex) -> isize {
     let is_masked = call.operation() & libc::FUTEX_WAIT_BITSET == libc::FUTEX_WAIT_BITSET;
     let parks = is_cooperative(Patch::Lock) && (is_masked || !own_word::is_own(call.word()));
     if !parks {
         parker::may_have_taken(call.word());
-        let is_known = local::with(&IS_KNOWN, Cell::get);
-        let _standstill = is_known.then(|| Standstill::begin(Key::Word(call.word())));
         return own_word::stand(call);
     }
     match check(call) {
@@ -171,7 +145,6 @@ fn wait(call: Futex) -> isize {
 
 /// `None`: it cannot be waited for here.
 fn park(call: Futex, deadline: Option<Instant>) -> Option<isize> {
-    local::with(&IS_KNOWN, |known| known.set(true));
     let word: *const AtomicU32 = std::ptr::with_exposed_provenance(call.word());
     // SAFETY: the kernel has just read it, so it is there, and aligned; and whoever waits for it
     // keeps it, or it could not be woken.

@@ -48,8 +48,6 @@ struct Waiter {
 struct Bucket {
     /// How many are in it, or about to be.
     count: AtomicUsize,
-    /// How many threads stand still that have greenlets which could be waiting here.
-    standing: AtomicUsize,
     waiters: Mutex<Vec<Waiter>>,
 }
 
@@ -86,11 +84,7 @@ impl Key {
 
 impl Bucket {
     const fn new() -> Bucket {
-        Bucket {
-            count: AtomicUsize::new(0),
-            standing: AtomicUsize::new(0),
-            waiters: Mutex::new(Vec::new()),
-        }
+        Bucket { count: AtomicUsize::new(0), waiters: Mutex::new(Vec::new()) }
     }
 
     /// To be called in a native section: see [`natively`].
@@ -185,21 +179,46 @@ pub(super) fn is_empty(key: Key) -> bool {
     key.bucket().count.load(Ordering::SeqCst) == 0
 }
 
-/// Wakes those who wait for `key`, first come, first served, `most` of them at the most. Returns how
-/// many.
+/// Wakes those who wait for `key`, first come, first served, and of each thread's greenlets `most` at
+/// the most. Returns how many.
+///
+/// Of each thread's: one that is woken runs when its thread does, and if that stands still, for
+/// whatever reason, those of others must not wait for it.
 pub(super) fn wake(key: Key, mask: Mask, most: usize) -> usize {
     if is_empty(key) {
         return 0;
     }
+    let mut told = Told::default();
     let mut woken = 0;
-    while woken < most {
-        let meant = |waiter: &Waiter| waiter.key == key && waiter.mask & mask != 0;
-        let Some(waiter) = first(key.bucket(), meant) else { break };
+    let meant = |told: &Told, waiter: &Waiter| {
+        waiter.key == key && waiter.mask & mask != 0 && told.of(waiter.thread) < most
+    };
+    while let Some(waiter) = first(key.bucket(), |waiter| meant(&told, waiter)) {
+        let thread = waiter.thread;
         if waiter.wake() {
+            told.count(thread);
             woken += 1;
         }
     }
     woken
+}
+
+/// How many greenlets of which threads have been woken. Of more threads than fit too many may be:
+/// who waits for a word looks again in any case.
+#[derive(Default)]
+struct Told([(u64, usize); 8]);
+
+impl Told {
+    fn of(&self, thread: u64) -> usize {
+        self.0.iter().find(|(number, _)| *number == thread).map_or(0, |(_, count)| *count)
+    }
+
+    fn count(&mut self, thread: u64) {
+        let slot = self.0.iter_mut().find(|(number, _)| *number == thread || *number == 0);
+        if let Some((number, count)) = slot {
+            (*number, *count) = (thread, *count + 1);
+        }
+    }
 }
 
 /// Wakes everybody who waits for one of these descriptors, in whatever order.
@@ -226,29 +245,6 @@ pub(super) fn drain(key: Key, f: &mut dyn FnMut(Ticket)) {
             false
         });
     });
-}
-
-/// The current thread stands still until `key` is woken, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Standstill(Key);
-
-impl Standstill {
-    pub(super) fn begin(key: Key) -> Standstill {
-        key.bucket().standing.fetch_add(1, Ordering::SeqCst);
-        Standstill(key)
-    }
-}
-
-impl Drop for Standstill {
-    fn drop(&mut self) {
-        self.0.bucket().standing.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Might those who are woken from here be unable to run, because their thread stands still, and for
-/// the very same thing? Asked after what it waits for has happened, as [`is_empty`].
-pub(super) fn has_standstill(key: Key) -> bool {
-    key.bucket().standing.load(Ordering::SeqCst) > 0
 }
 
 /// Takes out whoever is to be woken next.

@@ -76,7 +76,7 @@
 //! | [`Select`](Patch::Select) | `poll`, `ppoll`, `select`, `pselect`, `__poll_chk`, `__ppoll_chk` | All descriptors are watched at once, with the limit as a timer. Those that change the signal mask meanwhile are the kernel's. |
 //! | [`Process`](Patch::Process) | `waitpid`, `wait`, `wait3`, `wait4`, `waitid` | A descriptor of the child (`pidfd`) is waited for; for several children, or stops, a thread waits. The caller's own call reaps. |
 //! | [`Thread`](Patch::Thread) | `pthread_join` | A thread joins it. |
-//! | [`Lock`](Patch::Lock) | `syscall` | `syscall(SYS_futex, ..)`, which is what std's `Mutex`, `RwLock`, `Condvar`, `Once`, `Barrier`, `mpsc` and `thread::park` wait by: between greenlets of one thread, and across threads. |
+//! | [`Lock`](Patch::Lock) | `syscall` | `syscall(SYS_futex, ..)`, which is what std's `Mutex`, `RwLock`, `Condvar`, `Once`, `Barrier` and `thread::park` wait by: between greenlets of one thread, and across threads. Channels (`mpsc`): across threads only, see [below](#what-cannot-be-patched). |
 //! | [`File`](Patch::File) | `pread`, `pread64`, `pwrite`, `pwrite64`, `fsync`, `fdatasync`, `flock`, `__pread_chk`, `__pread64_chk` | A thread makes the call; so it does for `read`, `readv`, `write` and `writev` of regular files. Not part of [`patch_all`]. |
 //!
 //! [`report()`] prints which of them are on.
@@ -88,7 +88,10 @@
 //! - runs on a thread that has no hub, or no more;
 //! - unwinds, by a panic, a kill or a timeout: destructors block as they would in a thread;
 //! - is the hub itself, or what it calls;
-//! - is a child of `fork`: nothing is patched there, because it must not use its parent's hub;
+//! - is a child of `fork`: nothing is patched there, because it must not use its parent's hub (a
+//!   daemon patches after it has forked);
+//! - runs on a stack that is not the greenlet's: a signal handler with an alternate stack, a
+//!   coroutine of C's;
 //! - uses descriptor 0, 1 or 2: they are shared with other programs, and std's `println!` writes to
 //!   them under a lock that would let in a second greenlet of the thread;
 //! - uses a descriptor that its user has made non-blocking, or says so in that call
@@ -112,7 +115,11 @@
 //! - **Results**: those of the kernel, partial reads and writes as well. Each call that has parked
 //!   is made again by the caller's own thread, with the caller's own buffer.
 //! - **Signals** do not interrupt a parked call: it is as if another thread had taken the signal. A
-//!   handler runs all the same. So `EINTR` is seen only where the kernel's own call is made.
+//!   handler runs all the same. So `EINTR` is seen only where the kernel's own call is made. A
+//!   handler must not make a call that waits: on the stack of the greenlet that it has interrupted
+//!   it would park it, with the signal blocked for all the others, in the midst of whatever it was
+//!   doing. Calls that need not wait are as safe there as ever; what is closed in a handler may not
+//!   be told those who wait for it.
 //! - **Closing** ends the waits for that descriptor with `EBADF`, as in gevent. The kernel would
 //!   let a thread wait on, and its number may be somebody else's the next moment. (A deliberate
 //!   difference.)
@@ -143,8 +150,11 @@
 //!
 //! - Sleeping ends early. `nanosleep` says `EINTR` and that no time is left, since std sleeps again
 //!   for what is left. `getaddrinfo` says `EAI_SYSTEM`, and `ECANCELED` in `errno`.
-//! - Waits for std's locks, joins of threads and work on files cannot be interrupted: std does not
-//!   expect it. They end first, and what was to be raised is raised at the next wait.
+//! - Waits for std's locks and condition variables, for channels and `park`, joins of threads and
+//!   work on files cannot be interrupted: std does not expect it, and waits again. They end first,
+//!   and what was to be raised is raised at the next wait; `kill` returns before that. The same goes
+//!   for a loop that waits by `sched_yield`. What came of such a wait is kept, even if it came after
+//!   a timeout: a message that was received late is not thrown away.
 //! - Code that tries again after every error is told eight times. Then it is left alone and waits
 //!   as long as it likes, so that it does not spin; a kill gives up on it
 //!   ([`Greenlet::kill`](crate::Greenlet::kill)), a timeout counts when its scope ends.
@@ -172,6 +182,15 @@
 //!   thread. So the thread stands still, as before, and so it does in crates built on it, `r2d2`
 //!   for one. If that lasts for a second while other greenlets are there,
 //!   [`Hub::on_error`](crate::Hub::on_error) is told, for the lock may be held by one of them.
+//! - **Channels between greenlets of one thread** (`std::sync::mpsc`): whoever sends wakes no
+//!   receiver of his own thread, because to std a thread that sends does not wait. The message is
+//!   there, but whoever is waiting for it already sleeps on, until another thread sends, the last
+//!   sender goes, or his `recv_timeout` is over; likewise a sender to a full `sync_channel`. There is
+//!   no call in it that could be patched. Channels of this crate ([`queue`](crate::queue)) are made
+//!   for it.
+//! - **Calls that wait and are not in the table**: `splice`, `sendfile` (std's `io::copy` from a pipe
+//!   to a socket uses them; from a file to a socket it does not), `preadv`, `pwritev`,
+//!   `fcntl(F_SETLKW)`, `open` of a named pipe, `sigwait`, `pause`, message queues.
 //! - **What the kernel can only wait for**: of named pipes and terminals it is asked first whether
 //!   a call would wait, and likewise of listeners. If another thread or process is quicker in
 //!   between, the call waits for the next one. Writing to terminals blocks; so does all that has no
@@ -180,7 +199,10 @@
 //!   inheritance.
 //! - **A lock of std's taken while unwinding**: a destructor must not park, so it waits as a thread
 //!   would.
-//! - **Children of `vfork`**: they share our memory, and should do nothing but `exec`, as ever.
+//! - **Children of `vfork`**: they share our memory, and should do nothing but close, duplicate and
+//!   `exec`, as ever.
+//! - **Waiting for any child**: a thread waits as long as it takes, also when the greenlet has been
+//!   interrupted. From 64 such threads on the others look every 50 ms.
 //! - **`pthread_cancel`**: our system calls are no cancellation points.
 //! - **Shared libraries** opened with `RTLD_DEEPBIND`, and those that bring a C library of their
 //!   own.
@@ -227,8 +249,8 @@
 //! - **Shutting down**: what waits when its thread ends is given up with `ECANCELED`, as by a kill.
 //!   Destructors of thread-locals that run after the hub has ended block as they would in any
 //!   thread.
-//! - **Fairness**: a call that need not wait does not switch. A greenlet whose data always is there
-//!   keeps the thread; `greenloom::yield_now` gives the others a turn.
+//! - **Fairness**: sockets and pipes whose data is always there let the others run after 128 calls
+//!   or some milliseconds, as those of this crate do. Other calls that need not wait do not switch.
 //!
 //! # Linking
 //!
@@ -386,6 +408,7 @@ fn turn_on(patch: Patch) {
     IN_CHILDREN.call_once(|| {
         // It fails only without memory. Then a child that goes on without `exec` must patch nothing.
         let _ = real::call_in_children(patches::turn_all_off);
+        patches::note_process();
     });
     patches::turn_on(patch);
 }
@@ -512,23 +535,32 @@ pub fn patch_thread() {
     turn_on(Patch::Thread);
 }
 
-/// Lets the locks, condition variables and channels of std wait by parking: [`Patch::Lock`].
+/// Lets the locks and condition variables of std wait by parking, and its channels, where the other
+/// end is in another thread: [`Patch::Lock`].
 ///
 /// # Examples
 ///
-/// A channel of std's between two greenlets of one thread: without this the first `recv` would
-/// stop both.
+/// A mutex that one greenlet holds while it waits for something else: without this the next one to
+/// lock it would stop both for good.
 ///
 /// ```standalone_crate
-/// use greenloom::{monkey, spawn};
-/// use std::sync::mpsc::channel;
+/// use greenloom::{joinall, monkey, sleep, spawn};
+/// use std::rc::Rc;
+/// use std::sync::Mutex;
+/// use std::time::Duration;
 ///
 /// monkey::patch_lock();
-/// let (sender, receiver) = channel();
-/// let reader = spawn(move || receiver.recv());
-/// let writer = spawn(move || sender.send("hello"));
-/// assert_eq!(reader.get().unwrap(), Ok("hello"));
-/// writer.get().unwrap().unwrap();
+/// let count = Rc::new(Mutex::new(0));
+/// let counters = [(); 3].map(|()| {
+///     let count = Rc::clone(&count);
+///     spawn(move || {
+///         let mut count = count.lock().unwrap();
+///         sleep(Duration::from_millis(1));
+///         *count += 1;
+///     })
+/// });
+/// joinall(&counters);
+/// assert_eq!(*count.lock().unwrap(), 3);
 /// ```
 pub fn patch_lock() {
     turn_on(Patch::Lock);

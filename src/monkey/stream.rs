@@ -22,7 +22,7 @@ use std::mem;
 
 use libc::iovec;
 
-use super::descriptor::{WOULD_BLOCK, address, pending, retry};
+use super::descriptor::{WOULD_BLOCK, address, is_nonblocking, pending, retry};
 use super::file;
 use super::gate::{answer, error};
 use super::socket::{send_buffer, send_message};
@@ -62,6 +62,18 @@ pub(super) fn kind(fd: c_int) -> Option<Kind> {
 }
 
 fn is_terminal(fd: c_int) -> bool {
+    terminal(fd).is_some()
+}
+
+/// Does reading from a terminal wait for a line, or for a byte at least?
+fn waits_for_bytes(fd: c_int) -> bool {
+    terminal(fd).is_none_or(|settings| {
+        settings.c_lflag & libc::ICANON != 0 || settings.c_cc[libc::VMIN] > 0
+    })
+}
+
+/// Its settings, if it is one.
+fn terminal(fd: c_int) -> Option<libc::termios2> {
     // SAFETY: as above.
     let mut settings: libc::termios2 = unsafe { mem::zeroed() };
     let place = address(&raw mut settings);
@@ -70,7 +82,7 @@ fn is_terminal(fd: c_int) -> bool {
     let result = unsafe {
         real::call(libc::SYS_ioctl, [fd as usize, libc::TCGETS as usize, place, 0, 0, 0])
     };
-    result >= 0
+    (result >= 0).then_some(settings)
 }
 
 const NO_SOCKET: isize = error(libc::ENOTSOCK);
@@ -157,6 +169,8 @@ fn read_others(fd: c_int, verb: Verb, buffers: Buffers, call: impl Fn() -> isize
         None | Some(Kind::Socket | Kind::File) => return call(),
         // What nothing is to be read from says what it has to say at once.
         Some(_) if buffers.total() == 0 => return call(),
+        // It waits for no byte, or for a time of its own.
+        Some(Kind::Terminal) if !waits_for_bytes(fd) => return call(),
         Some(Kind::Terminal) => false,
         Some(Kind::Pipe | Kind::Other) => true,
     };
@@ -170,7 +184,9 @@ fn read_others(fd: c_int, verb: Verb, buffers: Buffers, call: impl Fn() -> isize
             }
             knows.set(false);
         }
-        if pending(fd, libc::POLLIN) == 0 { WOULD_BLOCK } else { call() }
+        // Of a pipe without a writer the kernel says more than that it is not ready.
+        let is_tried = pending(fd, libc::POLLIN) != 0 || is_nonblocking(fd);
+        if is_tried { call() } else { WOULD_BLOCK }
     };
     retry(fd, Side::Read, verb, attempt).unwrap_or_else(call)
 }

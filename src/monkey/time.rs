@@ -85,8 +85,9 @@ unsafe extern "C" fn sched_yield() -> c_int {
 
 /// Gives the others a turn, whatever is to be raised in this greenlet: code that waits for another's
 /// move by yielding again and again would wait for ever, if it were told of a timeout each time
-/// instead. A sleep or another wait will hear of it.
+/// instead. A sleep or another wait will hear of it; and who has killed it does not wait for that.
 fn let_others_run() {
+    hub::tell_killers();
     let _shield = hub::shield();
     // Refused at the thread's end alone, and then there is nobody to be let run.
     let _ = keeping_errno(hub::yield_now);

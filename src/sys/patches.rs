@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::real;
+
 /// A family of functions of the C library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -83,6 +85,18 @@ pub(crate) fn is_any_on() -> bool {
 /// Those that are on.
 pub(crate) fn on() -> Vec<Patch> {
     Patch::ALL.iter().copied().filter(|patch| is_on(*patch)).collect()
+}
+
+/// Who has patched.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) fn note_process() {
+    PROCESS.store(real::process(), Ordering::Relaxed);
+}
+
+/// Is this a child that has the memory of the process that has patched?
+pub(crate) fn is_child() -> bool {
+    PROCESS.load(Ordering::Relaxed) != real::process()
 }
 
 pub(crate) fn turn_on(patch: Patch) {

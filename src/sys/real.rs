@@ -6,8 +6,11 @@
 //! first call, finds nothing in a static program, and `syscall` itself is one of the names. Only what
 //! is no system call, such as `getaddrinfo`, is looked up by [`next`].
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_long, c_void};
-use std::{io, mem};
+use std::{io, mem, ptr};
+
+use super::local;
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("feature `monkey` knows Linux on x86_64 and on aarch64 only");
@@ -103,6 +106,47 @@ pub(crate) fn errno() -> c_int {
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above, and it is this thread's own.
     unsafe { *place }
+}
+
+/// The number of this process, as the kernel says.
+pub(crate) fn process() -> u32 {
+    // SAFETY: it takes nothing, and touches no memory.
+    let number = unsafe { call(libc::SYS_getpid, [0; 6]) };
+    number as u32
+}
+
+/// Is that address on the stack that the system has given this thread?
+pub(crate) fn is_on_thread_stack(address: usize) -> bool {
+    thread_local! {
+        /// From, to; looked up once.
+        static STACK: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    }
+    local::with(&STACK, |stack| {
+        if stack.get() == (0, 0) {
+            // Nothing but the call itself can fail, without memory: then the next will know.
+            stack.set(thread_stack().unwrap_or_default());
+        }
+        let (from, to) = stack.get();
+        (from..to).contains(&address)
+    })
+}
+
+fn thread_stack() -> Option<(usize, usize)> {
+    let mut attributes = mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: it names no thread, and has the place of another's answer.
+    let this = unsafe { libc::pthread_self() };
+    // SAFETY: the calling thread is alive, and there is room for what is asked.
+    let failed = unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) };
+    if failed != 0 {
+        return None;
+    }
+    let (mut start, mut len) = (ptr::null_mut(), 0);
+    // SAFETY: they have been filled in.
+    let failed =
+        unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut start, &raw mut len) };
+    // SAFETY: as above, and they are not used again.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    (failed == 0).then(|| (start.addr(), start.addr() + len))
 }
 
 /// Calls `f` in each child that `fork` makes from now on.

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let tell = move |event: String| println!("{:4} ms  {event}", start.elapsed().as_millis());
     let urls = Args::parse().urls;
     let own = urls.is_empty();
-    let urls = if own { pages::serve(50, Duration::from_millis(10)) } else { Ok(urls) };
+    let urls = if own { pages::serve(50, Duration::from_millis(100)) } else { Ok(urls) };
     match urls.and_then(|urls| fetch_all(urls, own, tell)) {
         Ok(bytes) => {
             tell(format!("{bytes} bytes in all"));

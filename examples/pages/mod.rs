@@ -3,41 +3,44 @@
 //!
 //! It answers nobody before all have asked, and then the last one first. So whoever asks for one page
 //! after the other waits for ever, and needs no clock to see the difference.
+//! Then all pages take the same time, and are made at the same time.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-/// Pages at an address of their own, each of which may be asked for once; there is a `pause` before
-/// each answer. Page n has n thousand bytes.
+/// Pages at an address of their own, each of which may be asked for once, and takes some `time` to be
+/// made. Page n has n thousand bytes.
 ///
 /// `monkey::patch_socket` and `patch_time` must have been called: it is served by a greenlet of this
 /// thread, by calls that block.
-pub(crate) fn serve(count: usize, pause: Duration) -> io::Result<Vec<String>> {
+pub(crate) fn serve(count: usize, time: Duration) -> io::Result<Vec<String>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    greenloom::spawn(move || answer_when_all_have_asked(&listener, count, pause));
+    greenloom::spawn(move || answer_when_all_have_asked(&listener, count, time));
     Ok((1..=count).map(|number| format!("http://{address}/{number}")).collect())
 }
 
 fn answer_when_all_have_asked(
     listener: &TcpListener,
     count: usize,
-    pause: Duration,
+    time: Duration,
 ) -> io::Result<()> {
     let mut visitors = Vec::new();
     for stream in listener.incoming().take(count) {
         visitors.push(Visitor::hear(stream?)?);
     }
     for visitor in visitors.into_iter().rev() {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "patched, it stops nobody but this greenlet"
-        )]
-        thread::sleep(pause);
-        // One who has gone is nobody else's business.
-        let _ = visitor.answer();
+        greenloom::spawn(move || {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "patched, it stops nobody but this greenlet"
+            )]
+            thread::sleep(time);
+            // One who has gone is nobody else's business.
+            let _ = visitor.answer();
+        });
     }
     Ok(())
 }

@@ -181,7 +181,9 @@
 //! - **`parking_lot`**: whoever waits for a lock of its stands in a queue, with one place for each
 //!   thread. So the thread stands still, as before, and so it does in crates built on it, `r2d2`
 //!   for one. If that lasts for a second while other greenlets are there,
-//!   [`Hub::on_error`](crate::Hub::on_error) is told, for the lock may be held by one of them.
+//!   [`Hub::on_error`](crate::Hub::on_error) is told, for the lock may be held by one of them. (It
+//!   yields while it holds locks of its own, when its tables grow: a family `Time` that is patched
+//!   can make such a deadlock there, if rarely.)
 //! - **Channels between greenlets of one thread** (`std::sync::mpsc`): whoever sends wakes no
 //!   receiver of his own thread, because to std a thread that sends does not wait. The message is
 //!   there, but whoever is waiting for it already sleeps on, until another thread sends, the last

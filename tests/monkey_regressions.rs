@@ -11,8 +11,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
-use std::{mem, process, ptr, thread};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::{fs, mem, process, ptr, thread};
 
 use greenloom::{idle, joinall, monkey, sleep, spawn, with_timeout, yield_now};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -56,6 +56,20 @@ fn read(fd: c_int) -> (isize, Option<i32>) {
     (count, (count < 0).then(|| io::Error::last_os_error().raw_os_error()).flatten())
 }
 
+/// The system's number of this thread.
+fn current_thread() -> i32 {
+    // SAFETY: it takes nothing.
+    unsafe { libc::gettid() }
+}
+
+/// Waits until a thread is in that system call.
+fn until_in(thread: i32, call: libc::c_long) {
+    let path = format!("/proc/self/task/{thread}/syscall");
+    while !fs::read_to_string(&path).unwrap().starts_with(&format!("{call} ")) {
+        thread::yield_now();
+    }
+}
+
 alone! {
     /// A wake-up goes to the kernel first: a thread that is about to wait may want memory.
     fn an_allocator_that_takes_a_lock_of_std_s() {
@@ -75,6 +89,38 @@ alone! {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         LOCKS.store(false, Ordering::SeqCst);
+    }
+
+    /// A wake-up is not for a greenlet alone whose thread stands still, whatever that waits for.
+    fn a_wake_up_of_a_greenlet_whose_thread_stands_still() {
+        monkey::patch_lock(); // and not sockets: reading stops the thread
+        let lock = Arc::new(Mutex::new(()));
+        for _ in 0..4 {
+            let held = lock.lock().unwrap();
+            let (mut writer, mut reader) = UnixStream::pair().unwrap();
+            let (tell, told) = mpsc::channel();
+            let green = Arc::clone(&lock);
+            let parked = tell.clone();
+            let hub = thread::spawn(move || {
+                let first = spawn(move || drop(green.lock().unwrap()));
+                idle();
+                parked.send(current_thread()).unwrap();
+                reader.read_exact(&mut [0]).unwrap();
+                first.join();
+            });
+            let waiting = told.recv().unwrap();
+            until_in(waiting, libc::SYS_recvfrom);
+            let plain = Arc::clone(&lock);
+            let other = thread::spawn(move || {
+                tell.send(current_thread()).unwrap();
+                drop(plain.lock().unwrap());
+                writer.write_all(b"!").unwrap();
+            });
+            until_in(told.recv().unwrap(), libc::SYS_futex);
+            drop(held);
+            other.join().unwrap();
+            hub.join().unwrap();
+        }
     }
 
     /// A handler that has a stack of its own waits in the kernel: another greenlet's handler would

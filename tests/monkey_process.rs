@@ -545,6 +545,7 @@ alone! {
         no_children_are_left();
     }
 
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn unpatched_it_holds_up_the_thread() {
         monkey::patch_all_except([Patch::Process]);
         assert_eq!(order(), ["waited", "other"]);

@@ -553,6 +553,7 @@ alone! {
         assert_eq!(greenlet.get().unwrap(), 6);
     }
 
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn a_kill_that_comes_before_the_call_is_told_by_it() {
         monkey::patch_all();
         let (here, there) = pair();

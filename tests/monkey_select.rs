@@ -845,6 +845,7 @@ fn replace(standard: RawFd, by: &UnixStream) {
 }
 
 alone! {
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn unpatched_it_is_the_kernel_s() {
         monkey::patch_all_except([monkey::Patch::Select]);
         for (_, call) in CALLS {
@@ -885,6 +886,7 @@ alone! {
     }
 
     /// The mask is to change, and the wait to begin, in one.
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn with_a_mask_it_is_the_kernel_s() {
         monkey::patch_select();
         // SAFETY: a set of signals is plain data.
@@ -905,6 +907,7 @@ alone! {
     }
 
     /// But together with others they are waited for, too.
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn the_standard_descriptors_alone_are_the_kernel_s() {
         monkey::patch_select();
         let (mut here, there) = pair();

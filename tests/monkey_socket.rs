@@ -305,6 +305,7 @@ alone! {
         take(kept.as_raw_fd());
     }
 
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn what_has_been_sent_is_said_when_the_rest_fails() {
         monkey::patch_all();
         // By the limit.
@@ -641,6 +642,7 @@ alone! {
         .unwrap();
     }
 
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn what_the_user_has_made_non_blocking_does_not_wait() {
         monkey::patch_all();
         let by_ioctl = |fd: &OwnedFd| {

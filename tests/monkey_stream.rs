@@ -225,6 +225,7 @@ alone! {
         are_the_kernels_elsewhere(CASES);
     }
 
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn what_the_user_has_made_non_blocking_does_not_wait() {
         monkey::patch_all();
         let others = Rc::new(Cell::new(false));
@@ -454,6 +455,7 @@ alone! {
         });
     }
 
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn what_has_been_written_is_said_when_the_rest_fails() {
         monkey::patch_all();
         for (reading, writing) in [pipe(), fifo()] {

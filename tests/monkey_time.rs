@@ -220,6 +220,7 @@ alone! {
     }
 
     /// A wait of no length gives each of the others one turn.
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn yielding_lets_the_others_run_once() {
         monkey::patch_time();
         let zero = || assert_eq!(clock_nanosleep(CLOCK_MONOTONIC, 0, &NOTHING, &mut MARK.clone()), 0);
@@ -352,6 +353,7 @@ alone! {
     }
 
     /// Or a loop that waits for another's move by yielding would keep him from making it.
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn yielding_goes_on_after_a_kill_and_after_a_timeout() {
         monkey::patch_time();
         let moved = Rc::new(Cell::new(0));
@@ -494,6 +496,7 @@ const ALL: [fn(); 6] = [
 ];
 
 alone! {
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn unpatched_it_is_the_kernel_s() {
         monkey::patch_all_except([monkey::Patch::Time]);
         ALL.iter().for_each(|call| in_turns(*call));
@@ -539,6 +542,7 @@ alone! {
     }
 
     /// Time that the process uses is the kernel's to count.
+    #[cfg_attr(hard_switch, ignore = "about who runs when nobody has to wait")]
     fn by_the_time_that_is_used_it_is_the_kernel_s() {
         monkey::patch_time();
         in_turns(|| {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::current::{unless_at_work, with, with_existing};
 use super::lookout::Lookout;
-use super::park::{park, park_hard, spend};
+use super::park::{park, park_hard, shield, spend};
 use super::task::{Extra, REFUSALS, State, Task};
 use super::tasks::Tasks;
 use super::ticket::{Reason, TaskId, Ticket, Wake};
@@ -97,15 +97,13 @@ pub(crate) fn tell_killers() {
 /// # Errors
 ///
 /// If something is to be raised, which is kept.
-#[inline(always)]
 pub(crate) fn spend_foreign() -> Result<(), Postponed> {
-    match spend() {
-        Ok(()) => Ok(()),
-        Err(interruption) => {
-            with_existing(|hub| hub.tasks.postpone(interruption));
-            Err(Postponed)
-        }
-    }
+    // Who has been told so often hears no more of it, and the others get their turn.
+    let _shield = is_deaf().then(shield);
+    spend().map_err(|interruption| {
+        with_existing(|hub| hub.tasks.postpone(interruption));
+        Postponed
+    })
 }
 
 /// Has the current task been told so often of what cannot be raised here that it hears no more of it?

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::{fs, mem, process, ptr, thread};
 
-use greenloom::{idle, joinall, monkey, sleep, spawn, with_timeout, yield_now};
+use greenloom::{dump, idle, joinall, monkey, sleep, spawn, with_timeout, yield_now};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
@@ -242,6 +242,26 @@ alone! {
         let other = spawn(|| (0..10).for_each(|_| yield_now()));
         other.join();
         assert!(!reader.is_finished(), "it has run to its end alone");
+        reader.join();
+    }
+
+    /// But not in the midst of calls that never wait: another runtime may make them.
+    fn a_call_that_never_waits_lets_nobody_run() {
+        monkey::patch_all();
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        there.set_nonblocking(true).unwrap();
+        let reader = spawn(move || {
+            for _ in 0..1_000 {
+                here.write_all(b"!").unwrap();
+                there.read_exact(&mut [0]).unwrap();
+            }
+        });
+        let other = spawn({
+            let reader = reader.id();
+            move || dump().greenlets().iter().any(|entry| entry.id == reader && entry.state == "ready")
+        });
+        assert!(!other.get().unwrap(), "it has been interrupted");
         reader.join();
     }
 

@@ -4,9 +4,10 @@
 use std::thread;
 use std::time::Instant;
 
-use super::current::{unless_at_work, with, with_existing};
+use super::current::{allow, unless_at_work, with, with_existing};
 use super::lookout::Lookout;
-use super::park::{park, park_hard, shield, spend};
+use super::park::{park, park_hard, shield, yield_now};
+use super::scheduler::Scheduler;
 use super::task::{Extra, REFUSALS, State, Task};
 use super::tasks::Tasks;
 use super::ticket::{Reason, TaskId, Ticket, Wake};
@@ -92,18 +93,32 @@ pub(crate) fn tell_killers() {
     });
 }
 
-/// Counts a call that need not wait, as [`spend`].
+/// Counts a call that need not wait, as [`spend`](super::spend), when the calls that were allowed have
+/// been made. `may_switch` is asked when it is time for others to run.
 ///
 /// # Errors
 ///
 /// If something is to be raised, which is kept.
-pub(crate) fn spend_foreign() -> Result<(), Postponed> {
-    // Who has been told so often hears no more of it, and the others get their turn.
-    let _shield = is_deaf().then(shield);
-    spend().map_err(|interruption| {
-        with_existing(|hub| hub.tasks.postpone(interruption));
-        Postponed
-    })
+pub(crate) fn spend_foreign(may_switch: impl FnOnce() -> bool) -> Result<(), Postponed> {
+    /// Until it is looked at again.
+    const MORE: u32 = 32;
+    let more = match with_existing(Scheduler::spend) {
+        Some(more) => more,
+        None => Some(MORE),
+    };
+    match more {
+        Some(more) => allow(more - 1), // this call is one of them
+        None if !may_switch() => allow(MORE),
+        None => {
+            // Who has been told so often hears no more of it, and the others get their turn.
+            let _shield = is_deaf().then(shield);
+            return yield_now().map_err(|interruption| {
+                with_existing(|hub| hub.tasks.postpone(interruption));
+                Postponed
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Has the current task been told so often of what cannot be raised here that it hears no more of it?

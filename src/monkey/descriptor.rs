@@ -222,14 +222,21 @@ pub(super) fn retry(
     verb: &'static &'static str,
     mut attempt: impl FnMut() -> isize,
 ) -> Option<isize> {
-    // A peer that is quick enough would else keep everybody from running.
-    if !hub::is_allowed() && keeping_errno(hub::spend_foreign).is_err() {
+    if !hub::is_allowed() && keeping_errno(|| let_others_run(fd)).is_err() {
         return Some(CANCELLED);
     }
     match attempt() {
         WOULD_BLOCK | IN_PART => blocked(fd, side, verb, attempt),
         result => Some(result),
     }
+}
+
+/// Now and then, also where there is always something to be had: a peer that is quick enough would
+/// else keep everybody from running. Not in calls that never wait, which other runtimes make, for
+/// whom nobody may run in between.
+#[cold]
+fn let_others_run(fd: c_int) -> Result<(), hub::Postponed> {
+    hub::spend_foreign(|| !is_nonblocking(fd))
 }
 
 pub(super) const WOULD_BLOCK: isize = error(libc::EAGAIN);

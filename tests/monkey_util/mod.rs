@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::{env, panic, process, thread};
 
-use greenloom::{Greenlet, idle, joinall, spawn};
+use greenloom::{Greenlet, dump, idle, joinall, spawn, yield_now};
 
 /// `n` milliseconds.
 pub(crate) fn ms(n: u64) -> Duration {
@@ -102,4 +102,11 @@ pub(crate) fn overlapping<T: 'static>(
         greenlets.into_iter().map(|greenlet| greenlet.get().expect("it ends well")).collect();
     assert_eq!(ended.get(), count);
     results
+}
+
+/// Lets the others run until the main greenlet waits.
+pub(crate) fn until_main_waits() {
+    while dump().greenlets()[0].state != "parked" {
+        yield_now();
+    }
 }

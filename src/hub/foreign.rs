@@ -122,7 +122,7 @@ pub(crate) fn spend_foreign(may_switch: impl FnOnce() -> bool) -> Result<(), Pos
 }
 
 /// Has the current task been told so often of what cannot be raised here that it hears no more of it?
-pub(crate) fn is_deaf() -> bool {
+fn is_deaf() -> bool {
     with(|hub| hub.tasks.times_postponed(None)) >= REFUSALS
 }
 
@@ -137,11 +137,6 @@ pub(crate) fn was_postponed(timeout: TimeoutId) -> bool {
 #[inline(never)]
 fn was_postponed_slow(timeout: TimeoutId) -> bool {
     with_existing(|hub| hub.tasks.times_postponed(Some(timeout)) > 0).unwrap_or(false)
-}
-
-/// Keeps what was raised where a frame of C is below.
-pub(crate) fn postpone(cause: Cause) {
-    with_existing(|hub| hub.tasks.postpone(Interruption::Raised(cause)));
 }
 
 /// Are there other greenlets on this thread, which cannot run while it stands still?
@@ -166,11 +161,9 @@ impl Tasks {
             || task.kill_is_due()
             || task.extra.as_ref().is_some_and(|extra| extra.timeouts.iter().any(is_raised))
     }
-}
 
-impl Tasks {
     /// Does the current task run code that may wait?
-    pub(super) fn may_park(&self) -> bool {
+    fn may_park(&self) -> bool {
         if self.closing && self.current == TaskId::MAIN {
             return false;
         }
@@ -180,7 +173,7 @@ impl Tasks {
 
     /// The current task cannot be unwound from where it is: what has ended its wait is to be raised
     /// at the next one.
-    pub(super) fn postpone(&mut self, interruption: Interruption) {
+    fn postpone(&mut self, interruption: Interruption) {
         // A kill is raised again in any case.
         let Interruption::Raised(Cause::TimedOut(timeout)) = interruption else { return };
         self.put_back(interruption);
@@ -194,7 +187,7 @@ impl Tasks {
 
     /// As `postpone`, for waits that are made again and go on: they have not been cut short, and what
     /// comes of them is no less good for it.
-    pub(super) fn put_back(&mut self, interruption: Interruption) {
+    fn put_back(&mut self, interruption: Interruption) {
         let Interruption::Raised(Cause::TimedOut(timeout)) = interruption else { return };
         let task = self.running();
         let depth = task.shield;
@@ -204,7 +197,7 @@ impl Tasks {
 
     /// How often the current task was told of that timeout (any, if `None`) where it could not be
     /// raised; zero if it has been raised since, or taken back.
-    pub(super) fn times_postponed(&mut self, timeout: Option<TimeoutId>) -> u8 {
+    fn times_postponed(&mut self, timeout: Option<TimeoutId>) -> u8 {
         let Some(Extra { timeouts, postponed, .. }) = self.running().extra.as_deref() else {
             return 0;
         };

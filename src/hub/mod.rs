@@ -56,8 +56,8 @@ pub(crate) use current::{
 pub(crate) use descriptor::{Awaited, await_readiness, park_at_descriptor, unwatch, watch};
 #[cfg(feature = "monkey")]
 pub(crate) use foreign::{
-    Postponed, has_others, is_deaf, may_park, park_foreign, park_stubborn, post, postpone,
-    spend_foreign, tell_killers, try_unpark, was_postponed,
+    Postponed, has_others, may_park, park_foreign, park_stubborn, post, spend_foreign,
+    tell_killers, try_unpark, was_postponed,
 };
 pub(crate) use holds::Holder;
 pub(crate) use line::{Line, LineKey};

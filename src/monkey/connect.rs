@@ -18,12 +18,11 @@ use std::sync::OnceLock;
 
 use libc::{sockaddr, sockaddr_storage, socklen_t};
 
-use super::descriptor::{WOULD_BLOCK, address, pending, retry};
-use super::gate::{self, answer_int, error};
-use super::ours;
-use super::transfer::{is_cooperative, option};
+use super::descriptor::{WOULD_BLOCK, address, pending, retry, socket_option};
+use super::gate::{answer_int, error};
+use super::transfer::is_cooperative;
+use super::{offload, ours};
 use crate::hub::Side;
-use crate::sys::native::natively;
 use crate::sys::patches::{self, Patch};
 use crate::sys::real;
 use crate::threadpool::ThreadPool;
@@ -139,7 +138,7 @@ fn without_waiting(fd: c_int, call: impl Fn() -> isize) -> Option<isize> {
 ///
 /// As for the kernel's `connect`.
 unsafe fn connect_others(fd: c_int, to: *const sockaddr, len: socklen_t) -> isize {
-    let kind = option(fd, libc::SO_TYPE);
+    let kind = socket_option(fd, libc::SO_TYPE, 0);
     let waits = matches!(kind, Some(libc::SOCK_STREAM | libc::SOCK_SEQPACKET));
     let is_odd = to.is_null() || len as usize > mem::size_of::<sockaddr_storage>();
     let by_thread = waits && !is_odd && !super::descriptor::is_nonblocking(fd);
@@ -157,7 +156,7 @@ struct Address {
     len: socklen_t,
 }
 
-/// `None`: no thread or no descriptor can be had for it.
+/// `None`: no descriptor can be had for it.
 ///
 /// A thread cannot be interrupted: if the greenlet is, the connecting goes on, as after a signal.
 ///
@@ -179,26 +178,20 @@ unsafe fn connect_by_thread(fd: c_int, to: *const sockaddr, len: socklen_t) -> O
     }
     // SAFETY: it has just been made, for nobody else.
     let duplicate = unsafe { OwnedFd::from_raw_fd(duplicate as c_int) };
-    let connected = gate::uncancelled(|| {
-        let job = threads()
-            .job(move || {
-                let to = (&raw const copy.bytes).cast();
-                // SAFETY: a descriptor and an address of our own.
-                unsafe { connect_now(duplicate.as_raw_fd(), to, copy.len) }
-            })
-            .ok()?;
-        job.join();
-        job.try_get().ok()?.ok()
+    let connected = offload::interruptible(threads(), &"connect", move || {
+        let to = (&raw const copy.bytes).cast();
+        // SAFETY: a descriptor and an address of our own.
+        unsafe { connect_now(duplicate.as_raw_fd(), to, copy.len) }
     });
-    connected.unwrap_or_else(Some)
+    Some(connected.unwrap_or_else(|error| error))
 }
 
 /// Threads of their own: who is not there may take minutes not to answer.
 fn threads() -> &'static ThreadPool {
     static THREADS: OnceLock<ThreadPool> = OnceLock::new();
-    natively(|| {
-        THREADS
-            .get_or_init(|| ThreadPool::builder().name("greenloom-connect").max_threads(32).build())
+    THREADS.get_or_init(|| {
+        let builder = ThreadPool::builder().name("greenloom-connect");
+        builder.max_threads(32).unbounded_queue().build()
     })
 }
 
@@ -246,7 +239,7 @@ unsafe fn take(
     let result = if knows && is_cooperative(fd) {
         retry(fd, Side::Read, verb, || {
             // What is no listener is refused at once.
-            let is_refused = || option(fd, libc::SO_ACCEPTCONN) != Some(1);
+            let is_refused = || socket_option(fd, libc::SO_ACCEPTCONN, 0) != Some(1);
             if pending(fd, libc::POLLIN) != 0 || is_refused() { call() } else { WOULD_BLOCK }
         })
     } else {

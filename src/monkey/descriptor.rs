@@ -193,20 +193,26 @@ pub(super) fn limit(fd: c_int, side: Side) -> Option<Duration> {
         Side::Read => libc::SO_RCVTIMEO,
         Side::Write => libc::SO_SNDTIMEO,
     };
-    let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let mut len = mem::size_of_val(&time) as libc::socklen_t;
+    let time = socket_option(fd, option, libc::timeval { tv_sec: 0, tv_usec: 0 })?;
+    let time = Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.max(0) as u32 * 1000);
+    (time > Duration::ZERO).then_some(time)
+}
+
+/// An option of a socket, of level `SOL_SOCKET`, that has the type of `value`: numbers, and nothing
+/// else. `None`: it has none, or is no socket.
+pub(super) fn socket_option<T: Copy>(fd: c_int, name: c_int, mut value: T) -> Option<T> {
+    let mut len = mem::size_of::<T>() as libc::socklen_t;
     let arguments = [
         fd as usize,
         libc::SOL_SOCKET as usize,
-        option as usize,
-        address(&raw mut time),
+        name as usize,
+        address(&raw mut value),
         address(&raw mut len),
         0,
     ];
-    // SAFETY: it writes a `timeval` and its length to where there is room for them.
+    // SAFETY: it writes no more than `len` bytes of numbers to where there is room for them.
     let result = unsafe { real::call(libc::SYS_getsockopt, arguments) };
-    let time = Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.max(0) as u32 * 1000);
-    (result >= 0 && time > Duration::ZERO).then_some(time)
+    (result >= 0).then_some(value)
 }
 
 /// The longest time between two attempts at what the kernel has no event for.
@@ -266,14 +272,8 @@ fn blocked(
             // give one up, if it is let run.
             Err(_) => {}
         }
-        if deadline.is_some_and(|at| Instant::now() >= at) {
-            return Some(WOULD_BLOCK);
-        }
-        let until = hub::after(pause);
-        match pause_at(fd, verb, deadline.map_or(until, |deadline| until.min(deadline))) {
-            Waited::Ready | Waited::Elapsed => {}
-            Waited::Cancelled => return Some(CANCELLED),
-            Waited::Closed => return Some(error(libc::EBADF)),
+        if let Err(result) = rest(fd, verb, pause, deadline) {
+            return Some(result);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
         match attempt() {
@@ -304,17 +304,33 @@ fn blocked(
             if in_vain < 2 {
                 continue;
             }
-            if deadline.is_some_and(|at| Instant::now() >= at) {
-                return Some(WOULD_BLOCK);
-            }
             let longer = Duration::from_millis(1 << (in_vain - 2).min(10)).min(LONGEST_PAUSE);
-            let until = hub::after(longer);
-            match pause_at(fd, verb, deadline.map_or(until, |deadline| until.min(deadline))) {
-                Waited::Ready | Waited::Elapsed => {}
-                Waited::Cancelled => return Some(CANCELLED),
-                Waited::Closed => return Some(error(libc::EBADF)),
+            if let Err(result) = rest(fd, verb, longer, deadline) {
+                return Some(result);
             }
         }
+    }
+}
+
+/// Lets so much time pass before the next attempt, but no more than the user's limit.
+///
+/// # Errors
+///
+/// What the call is to return instead.
+fn rest(
+    fd: c_int,
+    verb: &'static &'static str,
+    time: Duration,
+    deadline: Option<Instant>,
+) -> Result<(), isize> {
+    if deadline.is_some_and(|at| Instant::now() >= at) {
+        return Err(WOULD_BLOCK);
+    }
+    let until = hub::after(time);
+    match pause_at(fd, verb, deadline.map_or(until, |deadline| until.min(deadline))) {
+        Waited::Ready | Waited::Elapsed => Ok(()),
+        Waited::Cancelled => Err(CANCELLED),
+        Waited::Closed => Err(error(libc::EBADF)),
     }
 }
 

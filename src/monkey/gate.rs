@@ -11,9 +11,7 @@
 //! -1 and `errno` at the very end.
 
 use std::ffi::c_int;
-use std::panic::{self, AssertUnwindSafe};
 
-use crate::error::Cause;
 use crate::hub;
 use crate::sys::patches::{self, Patch};
 use crate::sys::real;
@@ -56,24 +54,4 @@ pub(super) fn keeping_errno<T>(f: impl FnOnce() -> T) -> T {
     let result = f();
     real::set_errno(before);
     result
-}
-
-/// Does `f`, which waits as Rust code does, by a call that a kill or a timeout unwinds: here it
-/// unwinds no further, because a frame of C may be below, and is kept for the next wait.
-///
-/// # Errors
-///
-/// [`CANCELLED`], if `f` was interrupted.
-pub(super) fn uncancelled<T>(f: impl FnOnce() -> T) -> Result<T, isize> {
-    let _catching = hub::catching();
-    // Whoever has been told so often hears no more of it: a loop that tries again would spin.
-    let _shield = hub::is_deaf().then(hub::shield);
-    keeping_errno(|| panic::catch_unwind(AssertUnwindSafe(f))).map_err(|payload| {
-        match payload.downcast::<Cause>() {
-            Ok(cause) => hub::postpone(*cause),
-            // Not to be expected; through C it cannot go.
-            Err(panic) => hub::report_panic("panicked in a patched call", panic.as_ref()),
-        }
-        CANCELLED
-    })
 }

@@ -252,8 +252,9 @@ fn until_there_is(verb: Verb, whom: Whom, options: c_int) -> Result<bool, isize>
             THREADS.fetch_sub(1, Ordering::Relaxed);
         }
     }
-    let counted = (THREADS.fetch_add(1, Ordering::Relaxed) < MOST, Counted);
-    if !counted.0 {
+    let others = THREADS.fetch_add(1, Ordering::Relaxed);
+    let counted = Counted;
+    if others >= MOST {
         return Ok(false);
     }
     offload::interruptible(offload::for_ever(), verb, move || {

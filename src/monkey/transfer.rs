@@ -8,7 +8,7 @@ use std::{mem, slice};
 
 use libc::iovec;
 
-use super::descriptor::{IN_PART, WOULD_BLOCK, address, retry};
+use super::descriptor::{IN_PART, WOULD_BLOCK, address, retry, socket_option};
 use super::gate;
 use crate::hub::Side;
 use crate::sys::patches::Patch;
@@ -160,24 +160,7 @@ pub(super) fn message(buffers: *mut iovec, count: usize) -> libc::msghdr {
 
 /// Is it a socket, whose messages are transferred whole, or what fits of them?
 pub(super) fn keeps_messages(fd: c_int) -> bool {
-    option(fd, libc::SO_TYPE).is_some_and(|kind| kind != libc::SOCK_STREAM)
-}
-
-/// An option of a socket, of level `SOL_SOCKET`. `None`: it has none, or is no socket.
-pub(super) fn option(fd: c_int, name: c_int) -> Option<c_int> {
-    let mut value: c_int = 0;
-    let mut len = mem::size_of_val(&value) as libc::socklen_t;
-    let arguments = [
-        fd as usize,
-        libc::SOL_SOCKET as usize,
-        name as usize,
-        address(&raw mut value),
-        address(&raw mut len),
-        0,
-    ];
-    // SAFETY: it writes an `int` and its length to where there is room for them.
-    let result = unsafe { real::call(libc::SYS_getsockopt, arguments) };
-    (result >= 0).then_some(value)
+    socket_option(fd, libc::SO_TYPE, 0).is_some_and(|kind| kind != libc::SOCK_STREAM)
 }
 
 /// How much there is to be received on a stream.
